@@ -1,0 +1,61 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/*
+ * A policy compiled into the kernel's shape: match lists and the prefixes that lead to them. Pure; no libbpf.
+ *
+ * `except` and covering prefixes are flattened here: an entry's list holds the matches of every rule whose cidr covers
+ * the entry (and whose except does not), denies first, then allows in rule order, adjacent port ranges of one rule
+ * merged.
+ */
+#pragma once
+
+#include "agentd/abi_policy.h"
+#include "agentd/policy/domain.h"
+#include "agentd/policy/policy.h"
+
+struct match_list {
+        __u32 n_matches;
+        struct match matches[]; /* without the header that the kernel's array has */
+};
+
+struct compiled_prefix {
+        struct prefix prefix;
+        __u32 list; /* index into lists; lists are interned: equal lists are one */
+};
+
+struct compiled_policy {
+        const struct policy *policy; /* borrowed: the config outlives it */
+        __u32 word_flags;            /* enum word_flag of the policy (never WORD_QUARANTINE) */
+        struct match_list **lists;   /* lists[0] is the empty list */
+        size_t n_lists;
+        struct compiled_prefix *prefixes; /* sorted by address, then length; hosts (length 128) included */
+        size_t n_prefixes;
+        struct domain_set *allow_domains; /* values: rule indices */
+        struct domain_set *deny_domains;
+};
+
+/*
+ * 0, -ENOMEM, or -E2BIG: more than MATCH_LIST_MAX matches meet at one address (*ret_prefix says where, if not NULL).
+ * 100,000 prefixes take well under a second: sort and sweep with a stack of covering prefixes, never n^2.
+ */
+int policy_compile(const struct policy *policy, struct prefix *ret_prefix, struct compiled_policy **ret);
+void compiled_policy_free(struct compiled_policy *compiled);
+
+/* The list of the longest prefix that contains address: an index into lists, 0 when none does. O(log n). */
+__u32 compiled_policy_find(const struct compiled_policy *compiled, const struct address *address);
+
+/*
+ * The complete list for an address that was learned under these names (canonical): denies that cover it, allows by the
+ * names' rules (MATCH_BY_NAME), allows by cidr. The caller frees it. 0; -ENOENT: no name has an allowing rule;
+ * -EACCES: every name that has an allowing rule is denied too; -E2BIG; -ENOMEM.
+ */
+int compiled_policy_learned_list(const struct compiled_policy *compiled, const struct address *address,
+                                 const char *const *names, size_t n_names, struct match_list **ret);
+
+/* May this canonical name be looked up? REASON_NONE: yes; REASON_DENY_RULE; REASON_NAME_NOT_ALLOWED. *ret_rule: the
+ * rule that decided or RULE_NONE (ret_rule may be NULL). Deny wins. */
+enum verdict_reason compiled_policy_name_verdict(const struct compiled_policy *compiled, const char *name,
+                                                 __u16 *ret_rule);
+
+/* May an answer for an allowed name carry this address? REASON_NONE, REASON_PRIVATE_ADDRESS or REASON_METADATA. */
+enum verdict_reason compiled_policy_address_verdict(const struct compiled_policy *compiled,
+                                                    const struct address *address);

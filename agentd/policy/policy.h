@@ -1,0 +1,94 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/*
+ * The model: what a configuration file says, checked and resolved, before it is compiled. No libbpf, no root, no
+ * logging.
+ */
+#pragma once
+
+#include <stdbool.h>
+#include <stddef.h>
+
+#include "agentd/abi.h"
+#include "agentd/net/addr.h"
+
+/* Where a thing stands in the configuration. file is owned by the config. line and column count from 1. */
+struct place {
+        const char *file;
+        unsigned line;
+        unsigned column;
+};
+
+struct port_range {
+        __u16 low; /* inclusive */
+        __u16 high;
+        __u8 protocols; /* enum protocol_bit */
+};
+
+/* One rule of a policy, its own or inherited. domain or cidr: exactly one. */
+struct rule {
+        char *id; /* `name`, else POLICY#N (N: from 1, position in that policy's egress list); denies: POLICY#denyN */
+        bool deny;
+        char *domain; /* canonical pattern; NULL for a cidr rule */
+        struct prefix cidr;
+        struct prefix *except;
+        size_t n_except;
+        struct port_range
+                *ports; /* never empty: no `ports` is 0-65535 of TCP and UDP; `protocol: icmp` is ICMP 0-65535 */
+        size_t n_ports;
+        struct place place;
+};
+
+struct policy {
+        char *name;
+        bool audit;
+        bool loopback_allow;
+        bool metadata_allow;
+        bool allow_private;
+        struct rule *rules; /* flattened: inherited first (in the order of `extends`), then own; a rule's index is its
+                               number */
+        size_t n_rules;
+        struct place place;
+};
+
+/* `agents:` entry. */
+struct agent_spec {
+        char *name;
+        char *cgroup; /* absolute path or relative to the cgroup v2 mount; may be a glob */
+        char *policy;
+        struct place place;
+};
+
+enum dns_blocked { DNS_BLOCKED_NXDOMAIN, DNS_BLOCKED_REFUSED, DNS_BLOCKED_NODATA };
+
+struct dns_settings {
+        char **upstreams; /* "system", "as-asked", "10.0.0.2", "10.0.0.2@5353", "tls://9.9.9.9@853#dns.quad9.net" */
+        size_t n_upstreams;
+        bool dnssec;
+        __u32 min_ttl_s, max_ttl_s, grace_s;
+        enum dns_blocked blocked;
+};
+
+struct daemon_settings {
+        char *socket, *state_dir, *metrics, *events;
+};
+
+/* A whole configuration: immutable after config_load(), owned by one holder. */
+struct config {
+        char *path;   /* of the main file; NULL for the built-in deny-all */
+        char **files; /* main file and includes: what places point to */
+        size_t n_files;
+        struct daemon_settings daemon;
+        struct dns_settings dns;
+        struct policy **policies; /* sorted by name */
+        size_t n_policies;
+        struct agent_spec *agents;
+        size_t n_agents;
+};
+
+void config_free(struct config *config);
+const struct policy *config_find_policy(const struct config *config, const char *name); /* NULL: none */
+
+const char *verdict_reason_to_string(enum verdict_reason reason); /* "no_rule", ...; never NULL */
+/* A reason's number from its name, or -EINVAL. */
+int verdict_reason_from_string(const char *text);
+const char *hook_to_string(enum hook hook); /* "connect4", "egress", ... */
