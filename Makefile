@@ -65,7 +65,7 @@ deps: ## install what is missing on a Debian 12
 
 $(BUILD)/bpf/%.bpf.o: bpf/%.bpf.c Makefile
 	@mkdir -p $(@D)
-	$(CLANG) $(BPF_CFLAGS) -MMD -MP -MF $(@:.o=.d) -c $< -o $@.unstripped
+	$(CLANG) $(BPF_CFLAGS) -MMD -MP -MT $@ -MF $(@:.o=.d) -c $< -o $@.unstripped
 	$(BPFTOOL) gen object $@ $@.unstripped
 
 $(BUILD)/bpf/%.skel.h: $(BUILD)/bpf/%.bpf.o

@@ -71,7 +71,7 @@ struct agent_counters {
         __u64 helper_failed; /* a kernel helper refused where that cannot change the verdict */
         __u64 reserved[5];
 };
-ABI_SIZE(struct agent_counters, 448);
+ABI_SIZE(struct agent_counters, 576);
 
 /*
  * Map `lines`, PERCPU_CGROUP_STORAGE keyed by cgroup id: all that an established flow's packet touches. The cache holds

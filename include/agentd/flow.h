@@ -18,11 +18,15 @@ struct flow {
         __u16 port;    /* of the remote end, host order; 0 where there is none */
         __u8 protocol; /* one bit of enum protocol_bit */
         __u8 flags;    /* enum flow_flag */
+        __u32 reserved;
 };
+ABI_SIZE(struct flow, 24);
 
 struct verdict {
         __u64 expires_ns; /* the allowing rule holds through a learned name, until then; 0: no such limit */
         __u16 rule;       /* RULE_NONE */
         __u8 action;      /* enum verdict_action */
         __u8 reason;      /* enum verdict_reason */
+        __u32 reserved;
 };
+ABI_SIZE(struct verdict, 16);

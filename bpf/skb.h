@@ -1,0 +1,278 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/*
+ * Tier 2: every IP packet of the agent's sockets. The authority: the policy of now, whatever a system call was told.
+ *
+ * An established flow's packet takes the short way: two headers by direct access, one cached verdict compared in full.
+ * Everything else is parsed with care and judged.
+ */
+#pragma once
+
+#include <linux/tcp.h>
+
+#include "bpf/cache.h"
+#include "bpf/emit.h"
+#include "bpf/lookup.h"
+#include "bpf/packet.h"
+#include "bpf/policy.h"
+#include "bpf/socket.h"
+
+/* Return codes of an egress program (kernel/bpf/cgroup.c, __cgroup_bpf_run_filter_skb). */
+enum {
+        SKB_DROP = 0,
+        SKB_PASS = 1,
+        SKB_DROP_QUIETLY = 2, /* NET_XMIT_DROP: a UDP sender sees success */
+};
+
+static __always_inline void line_count(struct agent_line *line, __u32 direction, __u32 bytes)
+{
+        __sync_fetch_and_add(&line->packets[direction], 1);
+        __sync_fetch_and_add(&line->bytes[direction], bytes);
+}
+
+/* What leaves the host: each segment of a GSO packet carries the headers again. */
+static __always_inline __u32 packet_wire_bytes(const struct __sk_buff *skb, __u32 header_bytes)
+{
+        __u32 segments = skb->gso_segs;
+
+        return segments > 1 ? skb->len + (segments - 1) * header_bytes : skb->len;
+}
+
+/* A query to the listener, or its answer. */
+static __noinline int skb_lookup(struct __sk_buff *skb, struct packet *packet, struct origin *origin,
+                                 struct agent_memory *store)
+{
+        struct bpf_sock *sk = skb->sk;
+        struct dns_socket *dns;
+        struct asked_key key = {};
+
+        if (!packet || !origin || !store)
+                return SKB_DROP;
+        if (origin->direction == DIRECTION_INGRESS || !sk)
+                return SKB_PASS;
+        sk = bpf_sk_fullsock(sk);
+        if (!sk)
+                return SKB_PASS;
+        dns = bpf_sk_storage_get(&dns_sockets, sk, 0, 0);
+        if (!dns)
+                return SKB_PASS; /* asked the listener by its own address: tier 1 has judged that */
+
+        key.agent_id = origin->agent_id;
+        key.source_port = origin->local_port;
+        key.ip_protocol = packet->ip_protocol;
+        if (bpf_map_update_elem(&asked, &key, &dns->server, BPF_ANY) < 0)
+                emit_helper_failed(origin->agent_id);
+
+        if (dns->pending) {
+                const struct process_slot *slot = process_slot(store, origin->cookie);
+
+                if (listener_port(dns->netns_cookie, origin->agent_id) == dns->port) {
+                        dns->pending = 0;
+                        return SKB_PASS;
+                }
+                if (packet->flow.protocol == PROTOCOL_UDP)
+                        lookup_capture(skb, origin, &packet->flow, dns->netns_cookie, packet->payload_offset,
+                                       slot->cookie == origin->cookie ? slot->pid : 0);
+                return SKB_DROP_QUIETLY; /* TCP sends its SYN again */
+        }
+        return SKB_PASS;
+}
+
+/* malformed: a reason that parsing found, or 0. */
+static __noinline int skb_judge(struct __sk_buff *skb, struct packet *packet, struct agent_line *line,
+                                struct agent_memory *store, __u64 direction_malformed)
+{
+        __u32 direction = (__u32)direction_malformed & 1, malformed = (__u32)direction_malformed >> 8;
+        struct verdict verdict = {.rule = RULE_NONE};
+        struct origin origin = {};
+        struct agent_entry *agent;
+        struct flow *flow;
+        __u32 agent_id;
+        __u64 now_ns, word;
+
+        if (!packet || !line || !store)
+                return SKB_DROP;
+        flow = &packet->flow;
+        agent_id = line->agent_id;
+        agent = bpf_map_lookup_elem(&agents, &agent_id);
+        if (!agent)
+                return SKB_DROP;
+        word = ACCESS_ONCE(agent->word);
+        now_ns = bpf_ktime_get_boot_ns();
+
+        origin.agent_id = agent_id;
+        origin.cookie = bpf_get_socket_cookie(skb);
+        origin.bytes = packet_wire_bytes(skb, packet->header_bytes);
+        origin.hook = direction == DIRECTION_EGRESS ? HOOK_EGRESS : HOOK_INGRESS;
+        origin.direction = direction;
+        origin.ip_protocol = packet->ip_protocol;
+        origin.local = packet->local;
+        origin.local_port = packet->local_port;
+
+        /* 127/8 on another device has been forged or rewritten: no loopback, and no rule will name it. */
+        if (skb->ifindex == PACKET_LOOPBACK_IFINDEX && address_is_loopback(&flow->remote))
+                flow->flags |= FLOW_LOOPBACK;
+
+        if (malformed) {
+                verdict.reason = malformed;
+                if (WORD_VERSION(word) == 0)
+                        verdict.reason = REASON_NO_POLICY;
+                else if (WORD_FLAGS(word) & WORD_QUARANTINE)
+                        verdict.reason = REASON_QUARANTINE;
+                return emit_verdict(&origin, store, word, now_ns, flow, &verdict) ? SKB_PASS : SKB_DROP;
+        }
+
+        if ((flow->flags & FLOW_LOOPBACK) && agent_owns_port(agent, flow->port) && WORD_VERSION(word) != 0 &&
+            !(WORD_FLAGS(word) & WORD_QUARANTINE) && (flow->protocol & (PROTOCOL_TCP | PROTOCOL_UDP)))
+                return skb_lookup(skb, packet, &origin, store);
+
+        policy_verdict(agent_id, word, now_ns, flow, &verdict);
+
+        if (verdict.action == VERDICT_DENY && verdict.reason == REASON_EXPIRED && flow->protocol == PROTOCOL_UDP &&
+            skb->sk) {
+                struct bpf_sock *sk = bpf_sk_fullsock(skb->sk);
+                struct udp_flows *flows = sk ? bpf_sk_storage_get(&udp_peers, sk, 0, 0) : NULL;
+
+                if (flows && udp_peer_is_live(flows, flow, now_ns)) {
+                        flow->flags |= FLOW_ESTABLISHED;
+                        policy_verdict(agent_id, word, now_ns, flow, &verdict);
+                        flow->flags &= ~FLOW_ESTABLISHED;
+                        if (verdict.action == VERDICT_ALLOW) {
+                                policy_touch(agent_id, &flow->remote, now_ns);
+                                line_count(line, direction, origin.bytes);
+                                return SKB_PASS;
+                        }
+                }
+        }
+
+        /* A new connection from outside needs an ingress rule, and there is none yet; loopback has its own switch. */
+        if (direction == DIRECTION_INGRESS && !(flow->flags & FLOW_LOOPBACK)) {
+                if (verdict.action == VERDICT_ALLOW && flow->protocol == PROTOCOL_TCP &&
+                    !(flow->flags & FLOW_ESTABLISHED)) {
+                        verdict.action = VERDICT_DENY;
+                        verdict.reason = REASON_INGRESS;
+                        verdict.rule = RULE_NONE;
+                } else if (verdict.action == VERDICT_DENY && verdict.reason == REASON_NO_RULE) {
+                        verdict.reason = REASON_INGRESS;
+                }
+        }
+
+        if (verdict.action == VERDICT_ALLOW) {
+                if (flow->flags & FLOW_LOOPBACK)
+                        return SKB_PASS; /* never leaves the host: not counted */
+                if (verdict.expires_ns) {
+                        policy_touch(agent_id, &flow->remote, now_ns);
+                        if (flow->protocol == PROTOCOL_UDP && direction == DIRECTION_EGRESS && skb->sk) {
+                                struct bpf_sock *sk = bpf_sk_fullsock(skb->sk);
+                                struct udp_flows *flows =
+                                        sk ? bpf_sk_storage_get(&udp_peers, sk, 0, BPF_SK_STORAGE_GET_F_CREATE) : NULL;
+
+                                if (flows)
+                                        udp_peer_note(flows, flow, now_ns);
+                        }
+                }
+                if (!(flow->flags & FLOW_FRAGMENT))
+                        cache_store(line, word, now_ns, flow, &verdict);
+                line_count(line, direction, origin.bytes);
+                return SKB_PASS;
+        }
+
+        if (emit_verdict(&origin, store, word, now_ns, flow, &verdict)) {
+                line_count(line, direction, origin.bytes);
+                return SKB_PASS;
+        }
+        return SKB_DROP;
+}
+
+static __noinline int skb_slow(struct __sk_buff *skb, struct agent_line *line, struct agent_memory *store,
+                               __u32 direction)
+{
+        struct packet packet = {};
+        int malformed;
+
+        if (!line || !store)
+                return SKB_DROP;
+        packet.ip_protocol = 255;
+        if (skb->protocol == bpf_htons(0x0800))
+                malformed = packet_parse_ipv4(skb, &packet, direction);
+        else if (skb->protocol == bpf_htons(0x86dd))
+                malformed = packet_parse_ipv6(skb, &packet, direction);
+        else
+                malformed = REASON_PROTOCOL;
+        return skb_judge(skb, &packet, line, store, (direction & 1) | (__u64)malformed << 8);
+}
+
+static __always_inline int skb_fast(struct __sk_buff *skb, __u32 direction)
+{
+        struct agent_line *line = bpf_get_local_storage(&lines, 0);
+        void *data = (void *)(long)skb->data, *data_end = (void *)(long)skb->data_end;
+        struct flow flow;
+        const struct agent_entry *agent;
+        const struct iphdr *ipv4 = data;
+        const struct ipv6hdr *ipv6 = data;
+        __be16 remote_port;
+        __u32 agent_id = line->agent_id, network;
+        __u8 protocol;
+
+        if ((void *)(ipv4 + 1) > data_end)
+                goto slow;
+        if (*(__u8 *)data == 0x45) {
+                if (ipv4->frag_off & bpf_htons(PACKET_IPV4_MORE | PACKET_IPV4_OFFSET))
+                        goto slow;
+                protocol = ipv4->protocol;
+                network = sizeof(*ipv4);
+                address_from_ipv4(&flow.remote, direction == DIRECTION_EGRESS ? ipv4->daddr : ipv4->saddr);
+        } else {
+                if ((void *)(ipv6 + 1) > data_end || (*(__u8 *)data & 0xf0) != 0x60)
+                        goto slow;
+                protocol = ipv6->nexthdr;
+                network = sizeof(*ipv6);
+                __builtin_memcpy(&flow.remote, direction == DIRECTION_EGRESS ? &ipv6->daddr : &ipv6->saddr,
+                                 sizeof(flow.remote));
+        }
+
+        if (protocol == IPPROTO_TCP) {
+                const struct tcphdr *tcp = data + network;
+
+                if ((void *)(tcp + 1) > data_end || tcp->syn)
+                        goto slow;
+                remote_port = direction == DIRECTION_EGRESS ? tcp->dest : tcp->source;
+                flow.protocol = PROTOCOL_TCP;
+                flow.flags = FLOW_ESTABLISHED;
+                network += tcp->doff * 4;
+        } else if (protocol == IPPROTO_UDP) {
+                const __be16 *ports = data + network;
+
+                if ((void *)(ports + 4) > data_end)
+                        goto slow;
+                remote_port = direction == DIRECTION_EGRESS ? ports[1] : ports[0];
+                flow.protocol = PROTOCOL_UDP;
+                flow.flags = 0;
+                network += 8;
+        } else {
+                goto slow;
+        }
+        flow.port = bpf_ntohs(remote_port);
+
+        agent = bpf_map_lookup_elem(&agents, &agent_id);
+        if (!agent)
+                return SKB_DROP;
+        if (cache_find(line, ACCESS_ONCE(agent->word), &flow)) {
+                line_count(line, direction, packet_wire_bytes(skb, network));
+                return SKB_PASS;
+        }
+slow:
+        return skb_slow(skb, line, bpf_get_local_storage(&memory, 0), direction);
+}
+
+SEC("cgroup_skb/egress")
+int agentd_egress(struct __sk_buff *skb)
+{
+        return skb_fast(skb, DIRECTION_EGRESS);
+}
+
+/* An ingress program may return 0 or 1 only. */
+SEC("cgroup_skb/ingress")
+int agentd_ingress(struct __sk_buff *skb)
+{
+        return skb_fast(skb, DIRECTION_INGRESS) == SKB_PASS ? SKB_PASS : SKB_DROP;
+}
