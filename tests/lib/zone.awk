@@ -1,0 +1,45 @@
+# SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+# Prints the test world's root zone: all names that the tests ask for. Served by nsd in the outside's namespace.
+BEGIN {
+        print "$TTL 300"
+        print ". IN SOA ns.test. admin.test. 1 3600 600 86400 1"
+        print ". IN NS ns.test."
+        print "ns.test. IN A " server
+        print "www.example.test. IN A 198.51.100.10"
+        print "www.example.test. IN AAAA 2001:db8:1::10"
+        print "four.example.test. IN A 198.51.100.16"
+        print "six.example.test. IN AAAA 2001:db8:1::16"
+        print "api.example.test. IN A 198.51.100.11"
+        print "git.example.test. IN A 198.51.100.17"
+        print "exact.test. IN A 198.51.100.18"
+        print "sub.exact.test. IN A 198.51.100.19"
+        # A chain over three zones; only its first name is allowed by the tests' policies.
+        print "alias.example.test. IN CNAME edge.cdn.test."
+        print "edge.cdn.test. IN CNAME pop.transit.test."
+        print "pop.transit.test. IN A 198.51.100.12"
+        print "*.wild.test. IN A 198.51.100.20"
+        print "*.wild.test. IN AAAA 2001:db8:1::20"
+        print "wild.test. IN A 203.0.113.30"
+        print "api-east.label.test. IN A 198.51.100.21"
+        print "a.api-east.label.test. IN A 203.0.113.21"
+        for (i = 1; i <= 150; i++)
+                print "many.example.test. IN A 198.18.0." i
+        print "private.example.test. IN A 10.9.9.9"
+        print "mixed.example.test. IN A 198.51.100.13"
+        print "mixed.example.test. IN A 10.9.9.9"
+        print "linklocal.example.test. IN AAAA fe80::1"
+        print "meta.example.test. IN A 169.254.169.254"
+        print "embedded.example.test. IN AAAA 64:ff9b::a09:909"
+        print "short.example.test. 1 IN A 198.51.100.14"
+        print "shared-a.example.test. IN A 198.51.100.15"
+        print "shared-b.example.test. IN A 198.51.100.15"
+        print "text.example.test. IN TXT \"hello from far away\""
+        print "text.example.test. IN MX 10 www.example.test."
+        print "https.example.test. IN HTTPS 1 . ipv4hint=203.0.113.9"
+        print "https.example.test. IN A 198.51.100.22"
+        print "_sip._tcp.example.test. IN SRV 1 1 5060 www.example.test."
+        print "gist.example.test. IN A 198.51.100.23"
+        print "evil.example. IN A 203.0.113.9"
+        print "evil.example. IN AAAA 2001:db8:bad::9"
+        print "denied.test. IN A 203.0.113.10"
+}
