@@ -55,7 +55,12 @@ struct event {
 json_t *event_to_json(const struct event *event);
 /* One line without a newline, to be freed; NULL: no memory. */
 char *event_to_line(const struct event *event);
+/* The same into a buffer of EVENT_LINE_MAX bytes, without allocating. Returns the length. */
+enum { EVENT_LINE_MAX = 8192 };
+size_t event_format_line(const struct event *event, char *buffer);
 /* One human line: what a person at a terminal wants to see. To be freed. */
 char *event_to_text(const struct event *event);
+/* The same from an event's JSON, as a client of the control socket has it. Anything may stand in it. */
+char *event_json_to_text(const json_t *json);
 const char *event_type_to_string(enum event_type type);
 int event_type_from_string(const char *text); /* or -EINVAL */
