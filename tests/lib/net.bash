@@ -106,7 +106,7 @@ net_up() {
                 ip -n "$ID-$name" -6 route add default via "2001:db8:200:$index::1"
         done
         # Packet sockets also catch what is sent to no one: keep the routers quiet.
-        in_ns outside sysctl -qw net.ipv4.ip_forward=0
+        in_ns outside sysctl -qw net.ipv4.ip_forward=0 net.ipv6.ip_nonlocal_bind=1
 
         mkdir -p "$CGROUP_ROOT/$ID/servers" "$NET_DIR/web"
         echo "served by the far end" > "$NET_DIR/web/index.html"
