@@ -17,7 +17,8 @@ struct event_bus;
 struct event_subscriber;
 
 int event_bus_new(uv_loop_t *loop, struct event_bus **ret);
-void event_bus_free(struct event_bus *bus); /* flushes first */
+/* Flushes first. Subscribers are gone with it. Handles are given back to the loop when it runs once more. */
+void event_bus_free(struct event_bus *bus);
 
 /* target: a path (created 0640, O_APPEND, O_NOFOLLOW), "stdout", "stderr-text" (human lines), "journal", "off", "-"
  * (stdout). 0 or -errno. */
@@ -25,7 +26,10 @@ int event_bus_set_sink(struct event_bus *bus, const char *target);
 /* After rotation, or on SIGHUP: opens the file again. Also done by itself when the path's inode has changed. */
 int event_bus_reopen(struct event_bus *bus);
 
-void event_bus_publish(struct event_bus *bus, const struct event *event); /* copies */
+/* Copies. Sets sequence, and exe where a pid is given and exe is empty (once per process, not per event). time_ns 0:
+ * now.
+ */
+void event_bus_publish(struct event_bus *bus, const struct event *event);
 /* lost: records that never reached us (ring full): told in the next event. where: "ring", ... (static) */
 void event_bus_lost(struct event_bus *bus, const char *where, __u64 lost);
 void event_bus_flush(struct event_bus *bus); /* ends the running second now */
@@ -46,7 +50,7 @@ void event_bus_history(struct event_bus *bus, const struct event_filter *filter,
                        void *context);
 
 struct event_statistics {
-        __u64 total[EVENT_TYPE_MAX]; /* sum of counts */
-        __u64 lost_ring, lost_sink, lost_subscribers;
+        __u64 total[EVENT_TYPE_MAX];                  /* sum of counts */
+        __u64 lost_ring, lost_sink, lost_subscribers; /* events, not counts; ring: everything of event_bus_lost() */
 };
 void event_bus_statistics(const struct event_bus *bus, struct event_statistics *ret);

@@ -6,6 +6,10 @@
 
 #include <stddef.h>
 
+/* <uv.h> brings <sys/param.h>, which has them too. */
+#undef MIN
+#undef MAX
+
 #define ARRAY_SIZE(array) (sizeof(array) / sizeof((array)[0]))
 #define MIN(a, b)         ((a) < (b) ? (a) : (b))
 #define MAX(a, b)         ((a) > (b) ? (a) : (b))
