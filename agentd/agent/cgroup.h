@@ -19,14 +19,16 @@
 enum {
         CGROUP_PATH_MAX = 4096,
         CGROUP_PARTS_MAX = 64,
-        CGROUP_PIDS_MAX = 65536,   /* of one subtree */
-        CGROUP_SUBTREE_MAX = 4096, /* directories of one subtree that we look into */
+        CGROUP_PIDS_MAX = 65536,    /* of one subtree */
+        CGROUP_SUBTREE_MAX = 65536, /* directories of one subtree that we look into */
+        CGROUP_DEPTH_MAX = 256,     /* below the directory where a look into a subtree starts */
 };
 
 /* Another place where (a part of) the hierarchy is mounted: absolute paths below it are understood as well. */
 struct cgroup_alias {
         char *path; /* mount point */
         char *root; /* what part of the hierarchy is seen there: "/" or a subtree of a bind mount */
+        int mount_id;
 };
 
 struct cgroup_mount {
@@ -42,6 +44,9 @@ struct cgroup_mount {
  * really reachable (not hidden by a later mount). 0; -ENOENT: no cgroup v2 is mounted; -errno.
  */
 int cgroup_mount_find(const char *mountinfo, struct cgroup_mount *ret);
+/* The cgroup v2 mounts that a mountinfo names, in its order, reachable or not. *ret: see cgroup_aliases_free(). */
+int cgroup_mountinfo_parse(FILE *mountinfo, struct cgroup_alias **ret, size_t *ret_n);
+void cgroup_aliases_free(struct cgroup_alias *aliases, size_t n_aliases);
 void cgroup_mount_release(struct cgroup_mount *mount); /* the struct may be zeroed with fd -1 */
 
 /*
@@ -74,7 +79,8 @@ int cgroup_subtree_ids(int cgroup_fd, __u64 **ret, size_t *ret_n);
  */
 int cgroup_pids(int cgroup_fd, pid_t **ret, size_t *ret_n);
 
-/* The canonical path of a process's cgroup. -ENOENT: outside of the mount or removed; -ESRCH; -EISDIR: in the root. */
+/* The canonical path of a process's cgroup. -EISDIR: in the root; -EXDEV: outside of the mount; -ENOENT: removed (a
+ * zombie); -ESRCH. */
 int cgroup_of_pid(const struct cgroup_mount *mount, pid_t pid, char **ret);
 /* 1: inside path (canonical) or below; 0: not; -errno: not known, and the caller must take the strict side. */
 int cgroup_has_pid(const struct cgroup_mount *mount, const char *path, pid_t pid);
