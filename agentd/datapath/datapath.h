@@ -48,10 +48,17 @@ size_t datapath_adopted(struct datapath *datapath, __u32 *ids);
  * does not. */
 int datapath_verify(struct datapath *datapath, __u32 agent_id, enum hook *ret_hook);
 
+/* Makes good what datapath_verify() misses, and touches nothing else. cgroup_fd: the agent's. */
+int datapath_repair(struct datapath *datapath, __u32 agent_id, int cgroup_fd);
+
 /* Policies. Writes the entries of compiled under a new version (*ret_version), nothing uses it yet. -ENOSPC: a table is
  * full. */
 int datapath_policy_add(struct datapath *datapath, const struct compiled_policy *compiled, __u32 *ret_version);
+/* A second after the last agent has left the version: packets in flight may still look it up. */
 int datapath_policy_remove(struct datapath *datapath, __u32 version);
+/* Removes the entries of every version that this daemon has not added: what an earlier one left. When all agents are
+ * published. */
+int datapath_policies_sweep(struct datapath *datapath);
 /* One store: the agent's packets meet the new word from here on. Returns the generation. */
 __u32 datapath_agent_publish(struct datapath *datapath, __u32 agent_id, __u32 version, __u32 flags);
 __u32 datapath_generation(const struct datapath *datapath);
@@ -75,6 +82,8 @@ int datapath_learned_names(struct datapath *datapath,
 /* Listeners. */
 int datapath_listener_set(struct datapath *datapath, __u64 netns_cookie, __u32 agent_id, __u16 port);
 int datapath_listener_remove(struct datapath *datapath, __u64 netns_cookie, __u32 agent_id, __u16 port);
+/* Listeners die with their daemon: a new one forgets the old one's before it opens its own. */
+int datapath_listeners_clear(struct datapath *datapath);
 /* The server that a redirected look-up named: by the client's port. 0 or -ENOENT. */
 int datapath_asked(struct datapath *datapath, __u32 agent_id, __u8 ip_protocol, __u16 source_port,
                    struct address *ret_server);
@@ -82,6 +91,11 @@ int datapath_asked(struct datapath *datapath, __u32 agent_id, __u8 ip_protocol, 
 /* Counters: sums over CPUs. */
 int datapath_counters(struct datapath *datapath, __u32 agent_id, struct agent_counters *ret);
 int datapath_traffic(struct datapath *datapath, __u32 agent_id, __u64 ret_packets[2], __u64 ret_bytes[2]);
+
+/* Asks the kernel's own engine (BPF_PROG_TEST_RUN): question->verdict is written. For `explain` and tests. 0 or -errno.
+ */
+struct verdict_question;
+int datapath_verdict(struct datapath *datapath, struct verdict_question *question);
 
 /* Events. Both descriptors become readable; consume calls back for each record and returns how many. */
 typedef void (*datapath_record_fn)(void *context, const void *record, size_t size);

@@ -1,0 +1,90 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/*
+ * The datapath's own state, shared by the files of this folder and by nobody else.
+ */
+#pragma once
+
+#include <bpf/bpf.h>
+#include <bpf/libbpf.h>
+#include <uthash.h>
+
+#include "agentd/abi_test.h"
+#include "agentd/datapath/datapath.h"
+#include "agentd/util/macro.h"
+#include "bpf/agentd.skel.h"
+
+enum { DATAPATH_HOOKS = 11, DATAPATH_BATCH = 4096, MATCHES_CAPACITY = 1 << 20 };
+
+/* The hooks in the order of attachment: packets first, so that nothing leaves while the rest follows. */
+struct datapath_hook {
+        enum hook hook;
+        const char *name; /* the pin's */
+        enum bpf_attach_type type;
+        struct bpf_program *program;
+        int program_fd;
+        __u32 program_id;
+};
+
+struct datapath_agent {
+        bool attached;
+        int links[DATAPATH_HOOKS]; /* -1: none */
+};
+
+/* A match list that stands in the kernel's array. Interned per version: a version's lists are freed with it. */
+struct list_slot {
+        UT_hash_handle hh; /* key: the bytes of list->matches; n in the key's length */
+        __u32 index;
+        __u32 n_matches;
+        struct match matches[];
+};
+
+struct policy_slot {
+        UT_hash_handle hh; /* key: version */
+        __u32 version;
+        struct list_slot *lists;
+        struct host_key *hosts;
+        size_t n_hosts;
+        struct cidr_key *cidrs;
+        size_t n_cidrs;
+};
+
+/* Freed runs of the matches array, by length (header included). */
+struct free_run {
+        struct free_run *next;
+        __u32 index;
+};
+
+struct datapath {
+        char *directory;
+        struct agentd_bpf *skeleton;
+        struct datapath_hook hooks[DATAPATH_HOOKS];
+        struct datapath_agent agents[AGENT_MAX];
+        struct agent_entry *entries;     /* mmapped */
+        struct agent_counters *counters; /* mmapped, read only */
+        struct ring_buffer *rings;
+        datapath_record_fn on_verdict, on_capture;
+        void *record_context;
+        size_t records_left;
+        __u32 generation;
+        __u32 next_version;
+        struct policy_slot *policies;
+        struct free_run *free_runs[MATCH_LIST_MAX + 2];
+        __u32 matches_top; /* first index never used */
+        __u32 matches_used;
+        size_t n_hosts, n_cidrs, n_learned;
+        int n_cpus;
+        void *line_buffer; /* one struct agent_line for each possible CPU */
+};
+
+int datapath_links_adopt(struct datapath *datapath);
+void datapath_links_close(struct datapath *datapath);
+int datapath_policies_adopt(struct datapath *datapath);
+void datapath_policies_free(struct datapath *datapath);
+/* The index of this list in the kernel under this version; 0 is the empty list. 0, -ENOENT (no such version), -ENOSPC,
+ * -errno. */
+int datapath_list_intern(struct datapath *datapath, struct policy_slot *policy, const struct match *matches,
+                         __u32 n_matches, __u32 *ret_index);
+struct policy_slot *datapath_policy_find(struct datapath *datapath, __u32 version);
+/* Calls back for every key of a map with its value, in batches. */
+int datapath_map_each(int fd, size_t key_size, size_t value_size,
+                      int (*function)(void *context, const void *key, const void *value), void *context);
