@@ -23,7 +23,7 @@ struct sock_diag_socket {
         __u8 reserved;
         __u32 interface;
         struct address local;
-        struct address remote; /* zero address and port: not connected */
+        struct address remote; /* with remote_port 0: not connected */
         __u16 local_port;      /* host order */
         __u16 remote_port;
         __u32 inode;     /* 0: no process holds it any more (orphan) */
