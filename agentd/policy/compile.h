@@ -4,7 +4,12 @@
  *
  * `except` and covering prefixes are flattened here: an entry's list holds the matches of every rule whose cidr covers
  * the entry (and whose except does not), denies first, then allows in rule order, adjacent port ranges of one rule
- * merged.
+ * merged. An entry whose list is that of the prefix around it is left out. A rule's number has 16 bits in the kernel:
+ * matches of rules from RULE_NONE on are enforced like all others, and their verdicts name no rule.
+ *
+ * Denied names. A name's own allows lose the ports that a deny rule for that name takes away; a name that loses all of
+ * them is not looked up. It stays a matter of the name: another allowed name on the same (shared) address keeps its
+ * ports, as it does when the denied name was never looked up at all.
  */
 #pragma once
 
@@ -28,6 +33,7 @@ struct compiled_policy {
         struct match_list **lists;   /* lists[0] is the empty list */
         size_t n_lists;
         struct compiled_prefix *prefixes; /* sorted by address, then length; hosts (length 128) included */
+        __u32 *parents; /* of each prefix: the next shorter one that covers it, UINT32_MAX: none; for _find() */
         size_t n_prefixes;
         struct domain_set *allow_domains; /* values: rule indices */
         struct domain_set *deny_domains;

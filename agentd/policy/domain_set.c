@@ -204,11 +204,10 @@ size_t domain_set_match(const struct domain_set *set, const char *name, __u32 *r
 
                 HASH_FIND(hh, set->nodes, suffix, (size_t)(end - suffix), node);
                 if (node) {
-                        if (suffix == name)
-                                cursors_add(cursors, &n_cursors, &node->lists[LIST_EXACT], name);
-                        else
-                                cursors_add(cursors, &n_cursors, &node->lists[LIST_BELOW], name);
-                        if (suffix != name)
+                        bool whole = suffix == name;
+
+                        cursors_add(cursors, &n_cursors, &node->lists[whole ? LIST_EXACT : LIST_BELOW], name);
+                        if (!whole)
                                 cursors_add(cursors, &n_cursors, &node->lists[LIST_GLOBS], name);
                 }
                 if (suffix == end)

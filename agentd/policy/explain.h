@@ -8,14 +8,14 @@
 #include "agentd/policy/compile.h"
 
 /* What the agent has learned about one address; the caller's table. */
-struct learned_view {
+struct explain_learned {
         bool found;
         __u64 expires_ns;
         const struct match_list *list;
 };
 
 /* Looks up what was learned; context is the caller's. NULL function: nothing was learned. */
-typedef struct learned_view (*explain_learned_fn)(void *context, const struct address *address);
+typedef struct explain_learned (*explain_learned_fn)(void *context, const struct address *address);
 
 struct explain_input {
         const struct compiled_policy *compiled;
