@@ -1,0 +1,103 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/*
+ * What the attack programs share: a target, and a table of techniques.
+ *
+ * A technique does all it can to make a packet leave and never gives up early: an error from one call does not stop
+ * the next. Nobody believes what it returns; the recorder at the far end tells.
+ */
+#pragma once
+
+#include <arpa/inet.h>
+#include <errno.h>
+#include <netinet/in.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/time.h>
+#include <unistd.h>
+
+struct target {
+        int family;
+        struct sockaddr_storage forbidden; /* must not be reached */
+        struct sockaddr_storage allowed;   /* the policy allows it */
+        socklen_t size;
+};
+
+struct technique {
+        const char *name;
+        void (*run)(const struct target *target);
+};
+
+static const char payload[] = "out of here";
+
+static inline const struct sockaddr *forbidden_of(const struct target *target)
+{
+        return (const struct sockaddr *)&target->forbidden;
+}
+
+static inline const struct sockaddr *allowed_of(const struct target *target)
+{
+        return (const struct sockaddr *)&target->allowed;
+}
+
+static inline int parse(const char *address, const char *port, struct sockaddr_storage *ret, socklen_t *ret_size)
+{
+        struct sockaddr_in *four = (struct sockaddr_in *)ret;
+        struct sockaddr_in6 *six = (struct sockaddr_in6 *)ret;
+
+        memset(ret, 0, sizeof(*ret));
+        if (inet_pton(AF_INET, address, &four->sin_addr) == 1) {
+                four->sin_family = AF_INET;
+                four->sin_port = htons((uint16_t)atoi(port));
+                *ret_size = sizeof(*four);
+                return 0;
+        }
+        if (inet_pton(AF_INET6, address, &six->sin6_addr) == 1) {
+                six->sin6_family = AF_INET6;
+                six->sin6_port = htons((uint16_t)atoi(port));
+                *ret_size = sizeof(*six);
+                return 0;
+        }
+        return -EINVAL;
+}
+
+/* A socket whose calls return within a moment, whatever happens to their packets. */
+static inline int open_socket(int family, int type, int protocol)
+{
+        struct timeval half = {.tv_usec = 500000};
+        int fd = socket(family, type, protocol);
+
+        if (fd >= 0) {
+                setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &half, sizeof(half));
+                setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &half, sizeof(half));
+        } else
+                perror("socket");
+        return fd;
+}
+
+static inline int technique_main(int argc, char **argv, const struct technique *techniques)
+{
+        struct target target = {0};
+
+        if (argc == 2 && !strcmp(argv[1], "list")) {
+                for (size_t i = 0; techniques[i].name; i++)
+                        puts(techniques[i].name);
+                return 0;
+        }
+        if (argc != 5 || parse(argv[2], argv[3], &target.forbidden, &target.size) ||
+            parse(argv[4], argv[3], &target.allowed, &target.size)) {
+                fprintf(stderr, "usage: %s TECHNIQUE FORBIDDEN PORT ALLOWED\n", argv[0]);
+                return 2;
+        }
+        target.family = target.forbidden.ss_family;
+        for (size_t i = 0; techniques[i].name; i++)
+                if (!strcmp(argv[1], techniques[i].name)) {
+                        techniques[i].run(&target);
+                        return 0;
+                }
+        fprintf(stderr, "%s: no technique '%s'\n", argv[0], argv[1]);
+        return 2;
+}

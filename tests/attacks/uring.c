@@ -1,0 +1,140 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/* The same through io_uring, whose requests may run in a kernel thread; by raw system calls, without liburing. */
+#include "technique.h"
+
+#include <linux/io_uring.h>
+#include <sys/mman.h>
+#include <sys/syscall.h>
+
+struct ring {
+        int fd;
+        struct io_uring_params params;
+        uint8_t *rings;
+        struct io_uring_sqe *entries;
+};
+
+static int ring_new(struct ring *ring, unsigned flags)
+{
+        size_t size;
+
+        memset(ring, 0, sizeof(*ring));
+        ring->params.flags = flags;
+        ring->params.sq_thread_idle = 200;
+        ring->fd = (int)syscall(SYS_io_uring_setup, 8, &ring->params);
+        if (ring->fd < 0) {
+                perror("io_uring_setup");
+                return -errno;
+        }
+        size = ring->params.cq_off.cqes + ring->params.cq_entries * sizeof(struct io_uring_cqe);
+        ring->rings = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED, ring->fd, IORING_OFF_SQ_RING);
+        ring->entries = mmap(NULL, ring->params.sq_entries * sizeof(struct io_uring_sqe), PROT_READ | PROT_WRITE,
+                             MAP_SHARED, ring->fd, IORING_OFF_SQES);
+        return 0;
+}
+
+/* Submits one request and waits for its end; its result. */
+static int ring_do(struct ring *ring, const struct io_uring_sqe *request)
+{
+        unsigned *tail = (unsigned *)(ring->rings + ring->params.sq_off.tail);
+        unsigned *array = (unsigned *)(ring->rings + ring->params.sq_off.array);
+        unsigned *head = (unsigned *)(ring->rings + ring->params.cq_off.head);
+        struct io_uring_cqe *results = (struct io_uring_cqe *)(ring->rings + ring->params.cq_off.cqes);
+        unsigned index = *tail & (ring->params.sq_entries - 1);
+        int result;
+
+        ring->entries[index] = *request;
+        array[index] = index;
+        __atomic_store_n(tail, *tail + 1, __ATOMIC_RELEASE);
+        syscall(SYS_io_uring_enter, ring->fd, 1, 1,
+                IORING_ENTER_GETEVENTS | (ring->params.flags & IORING_SETUP_SQPOLL ? IORING_ENTER_SQ_WAKEUP : 0), NULL,
+                0);
+        result = results[*head & (ring->params.cq_entries - 1)].res;
+        __atomic_store_n(head, *head + 1, __ATOMIC_RELEASE);
+        if (result < 0)
+                fprintf(stderr, "opcode %u: %s\n", request->opcode, strerror(-result));
+        return result;
+}
+
+static int ring_socket(struct ring *ring, const struct target *target, int type)
+{
+        struct io_uring_sqe request = {.opcode = IORING_OP_SOCKET, .fd = target->family, .off = type};
+
+        return ring_do(ring, &request);
+}
+
+static void stream_with(const struct target *target, unsigned flags)
+{
+        struct ring ring;
+        struct io_uring_sqe request;
+        int fd;
+
+        if (ring_new(&ring, flags))
+                return;
+        fd = ring_socket(&ring, target, SOCK_STREAM);
+        request = (struct io_uring_sqe){
+                .opcode = IORING_OP_CONNECT, .fd = fd, .addr = (uintptr_t)forbidden_of(target), .off = target->size};
+        ring_do(&ring, &request);
+        request = (struct io_uring_sqe){.opcode = IORING_OP_SEND,
+                                        .fd = fd,
+                                        .addr = (uintptr_t)payload,
+                                        .len = sizeof(payload),
+                                        .msg_flags = MSG_NOSIGNAL};
+        ring_do(&ring, &request);
+}
+
+static void stream(const struct target *target)
+{
+        stream_with(target, 0);
+}
+
+static void polled(const struct target *target)
+{
+        stream_with(target, IORING_SETUP_SQPOLL);
+}
+
+static void message_with(const struct target *target, int type, int flags, unsigned sqe_flags)
+{
+        struct iovec part = {(void *)payload, sizeof(payload)};
+        struct msghdr header = {.msg_name = (void *)forbidden_of(target),
+                                .msg_namelen = target->size,
+                                .msg_iov = &part,
+                                .msg_iovlen = 1};
+        struct io_uring_sqe request;
+        struct ring ring;
+
+        if (ring_new(&ring, 0))
+                return;
+        request = (struct io_uring_sqe){.opcode = IORING_OP_SENDMSG,
+                                        .flags = (uint8_t)sqe_flags,
+                                        .fd = ring_socket(&ring, target, type),
+                                        .addr = (uintptr_t)&header,
+                                        .len = 1,
+                                        .msg_flags = (uint32_t)flags | MSG_NOSIGNAL};
+        ring_do(&ring, &request);
+}
+
+static void message(const struct target *target)
+{
+        message_with(target, SOCK_DGRAM, 0, 0);
+}
+
+/* IOSQE_ASYNC: the request runs in a worker thread. */
+static void worker(const struct target *target)
+{
+        message_with(target, SOCK_DGRAM, 0, IOSQE_ASYNC);
+}
+
+static void fast_open(const struct target *target)
+{
+        message_with(target, SOCK_STREAM, MSG_FASTOPEN, 0);
+}
+
+static const struct technique techniques[] = {
+        {"uring_stream", stream}, {"uring_polled", polled},       {"uring_message", message},
+        {"uring_worker", worker}, {"uring_fast_open", fast_open}, {NULL, NULL},
+};
+
+int main(int argc, char **argv)
+{
+        return technique_main(argc, argv, techniques);
+}
