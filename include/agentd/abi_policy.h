@@ -28,6 +28,7 @@ ABI_SIZE(struct match, 8);
 /* Map `hosts`, a hash: addresses that the policy names in full (/32, /128). Value: __u32 list. */
 struct host_key {
         __u32 version;
+        __u32 reserved; /* 0 */
         struct address address;
 };
 ABI_SIZE(struct host_key, 24);
