@@ -35,7 +35,10 @@ cgroup_root() {
 # wait_for FILE PATTERN [PID]: until a line of FILE matches; fails after WAIT_SECONDS. tail sleeps on inotify.
 wait_for() {
         local file=$1 pattern=$2
-        if ! timeout "$WAIT_SECONDS" tail -n +1 -F "$file" 2>/dev/null | grep -q -m1 -E -- "$pattern"; then
+        if ! (
+                set +o pipefail # tail ends by SIGPIPE
+                timeout "$WAIT_SECONDS" tail -n +1 -F "$file" 2>/dev/null | grep -q -m1 -E -- "$pattern"
+        ); then
                 echo "nothing in $file matched /$pattern/ within $WAIT_SECONDS s; it holds:" >&2
                 tail -n 40 "$file" >&2 || true
                 return 1
@@ -45,7 +48,10 @@ wait_for() {
 # wait_count FILE PATTERN N: until N lines match.
 wait_count() {
         local file=$1 pattern=$2 count=$3
-        timeout "$WAIT_SECONDS" tail -n +1 -F "$file" 2>/dev/null | grep --line-buffered -m"$count" -E -- "$pattern" >/dev/null
+        (
+                set +o pipefail
+                timeout "$WAIT_SECONDS" tail -n +1 -F "$file" 2>/dev/null | grep --line-buffered -m"$count" -E -- "$pattern" >/dev/null
+        )
         [ "$(grep -c -E -- "$pattern" "$file")" -ge "$count" ]
 }
 
@@ -283,6 +289,7 @@ test_begin() {
 }
 
 test_end() {
+        [ -n "${TEST_CGROUP:-}" ] || return 0
         daemon_stop
         cgroup_remove "$CGROUP_ROOT/$TEST_CGROUP"
         processes_end "$TEST_DIR"
