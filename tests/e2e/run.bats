@@ -20,11 +20,11 @@ YAML
 }
 teardown() { test_end; }
 
-# What one-shot runs could leave: cgroups and pins. Cgroups of others come and go, so only ours are compared: those in
-# which a process of this test was seen, and those named after the agent.
+# What is left of a one-shot run: pins, and the cgroup that its command found itself in (written to $TEST_DIR/cgroup).
+OWN_CGROUP='sed -n s/^0:://p /proc/self/cgroup'
 leftovers() {
         find "$AGENTD_BPFFS" -mindepth 1
-        find "$CGROUP_ROOT" -type d -name "*$1*"
+        [ ! -s "$TEST_DIR/cgroup" ] || [ ! -d "$CGROUP_ROOT$(cat "$TEST_DIR/cgroup")" ] || cat "$TEST_DIR/cgroup"
 }
 
 @test "ends with the command's own status" {
@@ -142,43 +142,48 @@ kept|$TEST_DIR|two words|--help"
 }
 
 @test "everything is gone again afterwards, also after a failure and a kill of the command" {
-        agentd_run --config "$CONFIG" --name gone-1 -- true
-        assert_equal "$(leftovers gone-1)" ''
-        run agentd_run --config "$CONFIG" --name gone-2 -- "$TEST_DIR/missing"
-        assert_equal "$(leftovers gone-2)" ''
+        agentd_run --config "$CONFIG" -- bash -c "$OWN_CGROUP" > "$TEST_DIR/cgroup"
+        # The command was in a cgroup of its own, and what is checked is not nothing.
+        assert_match "$(cat "$TEST_DIR/cgroup")" '^/.+'
+        assert_equal "$(leftovers)" ''
         # shellcheck disable=SC2016
-        run agentd_run --config "$CONFIG" --name gone-3 -- bash -c 'kill -9 $$'
-        assert_equal "$(leftovers gone-3)" ''
+        run agentd_run --config "$CONFIG" -- bash -c "$OWN_CGROUP > $TEST_DIR/cgroup; kill -9 \$\$"
+        assert_equal "$status" 137
+        assert_equal "$(leftovers)" ''
+        run agentd_run --config "$CONFIG" -- "$TEST_DIR/missing"
+        assert_equal "$(leftovers)" ''
 }
 
 @test "a process that the command leaves behind does not outlive the run" {
-        agentd_run --config "$CONFIG" --name orphans -- bash -c 'setsid tail -f /dev/null >/dev/null 2>&1 & echo $! > '"$TEST_DIR/orphan"
+        agentd_run --config "$CONFIG" -- bash -c '
+                '"$OWN_CGROUP > $TEST_DIR/cgroup"'
+                setsid tail -f /dev/null >/dev/null 2>&1 & echo $! > '"$TEST_DIR/orphan"
         [ ! -d "/proc/$(cat "$TEST_DIR/orphan")" ] || grep -q '^State:.Z' "/proc/$(cat "$TEST_DIR/orphan")/status"
-        assert_equal "$(leftovers orphans)" ''
+        assert_equal "$(leftovers)" ''
 }
 
 @test "TERM ends the command, and everything is gone" {
-        background nsenter --net="/run/netns/$ID-agent" "$AGENTD" run --config "$CONFIG" --name ended --events "$EVENTS" -- \
-                bash -c 'echo started > '"$TEST_DIR/started"'; exec tail -f /dev/null'
+        background nsenter --net="/run/netns/$ID-agent" "$AGENTD" run --config "$CONFIG" --events "$EVENTS" -- \
+                bash -c "$OWN_CGROUP > $TEST_DIR/cgroup; echo started > $TEST_DIR/started; exec tail -f /dev/null"
         pid=$!
         wait_for "$TEST_DIR/started" started
         kill -TERM "$pid"
         code=0
         wait "$pid" || code=$?
         assert_equal "$code" 143
-        assert_equal "$(leftovers ended)" ''
+        assert_equal "$(leftovers)" ''
 }
 
 @test "kill -9 of agentd lets nothing out that was denied" {
-        # shellcheck disable=SC2016
-        background nsenter --net="/run/netns/$ID-agent" "$AGENTD" run --config "$CONFIG" --name orphaned --events "$EVENTS" -- \
-                bash -c '
-                        echo $$ > '"$TEST_DIR/command"'
-                        read -r line < '"$TEST_DIR/go"'
-                        curl -s -m 3 http://203.0.113.9/
-                        echo "tried $?" > '"$TEST_DIR/tried"
-        pid=$!
         mkfifo "$TEST_DIR/go"
+        # shellcheck disable=SC2016
+        background nsenter --net="/run/netns/$ID-agent" "$AGENTD" run --config "$CONFIG" --events "$EVENTS" -- bash -c '
+                '"$OWN_CGROUP > $TEST_DIR/cgroup"'
+                echo $$ > '"$TEST_DIR/command"'
+                read -r line < '"$TEST_DIR/go"'
+                curl -s -m 3 http://203.0.113.9/
+                echo x > /dev/udp/203.0.113.9/9000'
+        pid=$!
         wait_for "$TEST_DIR/command" '[0-9]'
         recorder_mark agent
         kill -9 "$pid"
@@ -191,8 +196,8 @@ kept|$TEST_DIR|two words|--help"
         fi
         refute_arrived 203.0.113.9
         in_ns agent "$AGENTD" uninstall
-        cgroup=$(find "$CGROUP_ROOT" -type d -name '*orphaned*')
-        [ -z "$cgroup" ] || cgroup_remove "$cgroup"
+        [ ! -d "$CGROUP_ROOT$(cat "$TEST_DIR/cgroup")" ] || cgroup_remove "$CGROUP_ROOT$(cat "$TEST_DIR/cgroup")"
+        assert_equal "$(leftovers)" ''
 }
 
 @test "two runs side by side keep their own policies" {

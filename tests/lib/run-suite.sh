@@ -27,7 +27,7 @@ count_cmocka() {
 }
 
 skips_of() {
-        sed -n -e 's/^ok [0-9]* \(.*\) # skip \{0,1\}\(.*\)/\1: \2/p' -e 's/^\[  SKIPPED \] \([^0-9].*\)/\1/p' "$1"
+        sed -n -e 's/^ok [0-9]* \(.*\) # skip \{0,1\}\(.*\)/\1: \2/p' -e 's/^\[  SKIPPED \] \([^0-9].*\)/\1/p' "$1" | sort -u
 }
 
 forbidden_skips() {
