@@ -24,13 +24,13 @@ static inline void close_directory(DIR **directory)
 
 static int agent_directory(const struct datapath *datapath, __u32 agent_id, char **ret)
 {
-        return asprintf(ret, "%s/agents/%u", datapath->directory, agent_id) < 0 ? -ENOMEM : 0;
+        return asprintf(ret, "%s/links/%u", datapath->directory, agent_id) < 0 ? -ENOMEM : 0;
 }
 
 static int link_path(const struct datapath *datapath, __u32 agent_id, size_t hook, char **ret)
 {
-        return asprintf(ret, "%s/agents/%u/%s", datapath->directory, agent_id, datapath->hooks[hook].name) < 0 ? -ENOMEM
-                                                                                                               : 0;
+        return asprintf(ret, "%s/links/%u/%s", datapath->directory, agent_id, datapath->hooks[hook].name) < 0 ? -ENOMEM
+                                                                                                              : 0;
 }
 
 /* Writes the agent's id into the line of every CPU, and empties it. -ENOENT: the cgroup has no line. */
@@ -104,7 +104,7 @@ static int links_make(struct datapath *datapath, __u32 agent_id, int cgroup_fd)
         _cleanup_free_ char *parent = NULL, *directory = NULL;
         int r;
 
-        if (asprintf(&parent, "%s/agents", datapath->directory) < 0)
+        if (asprintf(&parent, "%s/links", datapath->directory) < 0)
                 return -ENOMEM;
         if (mkdir(parent, 0700) < 0 && errno != EEXIST)
                 return -errno;
@@ -294,7 +294,7 @@ int datapath_links_adopt(struct datapath *datapath)
         for (__u32 id = 1; id < AGENT_MAX; id++)
                 datapath->generation = MAX(datapath->generation, WORD_GENERATION(datapath->entries[id].word));
 
-        if (asprintf(&path, "%s/agents", datapath->directory) < 0)
+        if (asprintf(&path, "%s/links", datapath->directory) < 0)
                 return -ENOMEM;
         directory = opendir(path);
         if (!directory)

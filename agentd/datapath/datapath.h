@@ -3,7 +3,7 @@
  * The kernel's side of enforcement: programs, maps, links and pins. With the rest of this folder the only place that
  * includes libbpf.
  *
- * Everything is pinned in `directory` (a bpffs): links under agents/ID/HOOK, maps by name. A daemon that opens a
+ * Everything is pinned in `directory` (a bpffs): links under links/ID/HOOK, maps by name. A daemon that opens a
  * directory where another one's pins are adopts them: maps are reused after their ABI was checked, links are updated in
  * place to the newly loaded programs. Nothing is ever detached first.
  */
