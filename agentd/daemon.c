@@ -1,0 +1,474 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/*
+ * `agentd serve`: a monitor, the watch that finds agents, the control socket, and the signals.
+ *
+ * Stopping it ends nothing: what is pinned goes on enforcing, and the next daemon adopts it.
+ */
+#include "agentd/daemon.h"
+
+#include <errno.h>
+#include <getopt.h>
+#include <signal.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#include "agentd/util/cleanup.h"
+#include "agentd/util/log.h"
+#include "agentd/util/notify.h"
+
+enum { PENDING_MS = 20 };
+
+static const char help[] =
+        "Usage: agentd serve [--config FILE]\n"
+        "The daemon, in the foreground (default FILE: /etc/agentd/agentd.yaml).\n\n"
+        "SIGHUP reloads, SIGTERM stops; enforcement outlives it. AGENTD_SOCKET and AGENTD_BPFFS in the environment\n"
+        "name another control socket and BPF file system, so that several daemons can live side by side.\n\n"
+        "Example: agentd serve --config /etc/agentd/agentd.yaml\n";
+
+static const struct agent_spec *entry_find(const struct daemon *daemon, const char *entry)
+{
+        const struct config *config = daemon->monitor->config->config;
+
+        for (size_t i = 0; i < config->n_agents; i++)
+                if (strcmp(config->agents[i].name, entry) == 0)
+                        return &config->agents[i];
+        return NULL;
+}
+
+static int on_appeared(void *context, const struct agent_watch_match *match)
+{
+        struct daemon *daemon = context;
+        const struct agent_spec *spec = entry_find(daemon, match->entry);
+        struct monitor_agent *agent = monitor_agent_find(daemon->monitor, match->name);
+        struct monitor_error error = {};
+        int r;
+
+        if (!spec)
+                return -ENOENT;
+        if (agent && agent->cgroup_id == match->cgroup_id) {
+                /* Adopted: it was enforced all the time. */
+                (void)snprintf(agent->entry, sizeof(agent->entry), "%.63s", match->entry);
+                return 0;
+        }
+        if (agent) /* the same name at another cgroup than before the restart */
+                monitor_detach(daemon->monitor, agent);
+        r = monitor_attach(daemon->monitor, match->name, match->entry, match->path, spec->policy, MONITOR_MODE_POLICY,
+                           &error, &agent);
+        if (r < 0)
+                log_error("agent '%s' is not enforced: %s", match->name, error.text);
+        return r;
+}
+
+static void on_vanished(void *context, const char *name, __u64 cgroup_id, enum agent_watch_end end)
+{
+        struct daemon *daemon = context;
+        struct monitor_agent *agent = monitor_agent_find(daemon->monitor, name);
+
+        if (agent && agent->cgroup_id == cgroup_id)
+                monitor_detach(daemon->monitor, agent);
+}
+
+static int on_renamed(void *context, const char *old_name, const struct agent_watch_match *match)
+{
+        struct daemon *daemon = context;
+        struct monitor_agent *agent = monitor_agent_find(daemon->monitor, old_name);
+        const struct agent_spec *spec = entry_find(daemon, match->entry);
+        struct monitor_policy *policy = spec ? monitor_policy_find(daemon->monitor, spec->policy) : NULL;
+
+        if (!agent || !policy || monitor_agent_find(daemon->monitor, match->name))
+                return -ENOENT;
+        monitor_rename(daemon->monitor, agent, match->name, match->entry);
+        if (agent->policy != policy)
+                monitor_agent_move(daemon->monitor, agent, policy);
+        return 0;
+}
+
+static void on_population(void *context, const char *name, __u64 cgroup_id, bool populated)
+{
+        struct daemon *daemon = context;
+        struct monitor_agent *agent = monitor_agent_find(daemon->monitor, name);
+
+        if (agent && populated)
+                monitor_population(daemon->monitor, agent);
+}
+
+static bool is_agent(void *context, pid_t pid)
+{
+        struct daemon *daemon = context;
+        struct monitor_agent *agent, *next;
+
+        HASH_ITER (hh, daemon->monitor->agents, agent, next)
+                if (cgroup_has_pid(&daemon->monitor->mount, agent->path, pid) != 0)
+                        return true; /* also when it cannot be known */
+        return false;
+}
+
+static void pending_remove(struct daemon_pending *pending)
+{
+        struct daemon_pending **link = &pending->daemon->pending;
+
+        while (*link && *link != pending)
+                link = &(*link)->next;
+        if (*link)
+                *link = pending->next;
+        free(pending);
+}
+
+static void on_pending_closed(void *data)
+{
+        pending_remove(data);
+}
+
+static void on_pending(uv_timer_t *timer)
+{
+        struct daemon *daemon = timer->data;
+        struct daemon_pending *pending, *next;
+        __u64 now_ns = monitor_now();
+
+        for (pending = daemon->pending; pending; pending = next) {
+                struct monitor_agent *agent = monitor_agent_find(daemon->monitor, pending->name);
+                struct control_request *request = pending->request;
+
+                next = pending->next;
+                if (agent && !agent->broken && monitor_agent_settled(daemon->monitor, agent)) {
+                        control_on_close(request, NULL, NULL);
+                        control_reply(request, agent_to_json(daemon, agent));
+                } else if (pending->deadline_ns && now_ns >= pending->deadline_ns) {
+                        control_on_close(request, NULL, NULL);
+                        if (!agent)
+                                control_error(request, 1, "agent '%s' has not appeared", pending->name);
+                        else
+                                control_error(request, 1, "agent '%s' is not enforced: %s", pending->name,
+                                              agent->detail[0] ? agent->detail : "its names are not resolved yet");
+                } else {
+                        continue;
+                }
+                pending_remove(pending);
+        }
+        if (!daemon->pending)
+                (void)uv_timer_stop(&daemon->pending_timer);
+}
+
+int daemon_pending_add(struct daemon *daemon, struct control_request *request, const char *name, __u64 deadline_ns)
+{
+        struct daemon_pending *pending = calloc(1, sizeof(*pending));
+
+        if (!pending)
+                return -ENOMEM;
+        pending->daemon = daemon;
+        pending->request = request;
+        pending->deadline_ns = deadline_ns;
+        (void)snprintf(pending->name, sizeof(pending->name), "%s", name);
+        pending->next = daemon->pending;
+        daemon->pending = pending;
+        control_on_close(request, on_pending_closed, pending);
+        return uv_timer_start(&daemon->pending_timer, on_pending, 0, PENDING_MS);
+}
+
+json_t *diagnostics_to_json(const struct diagnostics *diagnostics)
+{
+        static const char *const kinds[] = {"error", "unsupported", "warning"};
+        json_t *errors = json_array();
+
+        for (size_t i = 0; errors && i < diagnostics->n_items; i++) {
+                const struct diagnostic *item = &diagnostics->items[i];
+
+                (void)json_array_append_new(errors, json_pack("{s:s,s:i,s:i,s:s,s:s}", "file", item->file, "line",
+                                                              (int)item->line, "column", (int)item->column, "kind",
+                                                              kinds[item->kind], "text", item->text));
+        }
+        return errors;
+}
+
+static void diagnostics_log(const struct diagnostics *diagnostics)
+{
+        for (size_t i = 0; i < diagnostics->n_items; i++) {
+                const struct diagnostic *item = &diagnostics->items[i];
+                bool warning = item->kind == DIAGNOSTIC_WARNING;
+
+                (void)log_full(warning ? LOG_LEVEL_WARNING : LOG_LEVEL_ERROR, 0, "%s:%u:%u: %s%s", item->file,
+                               item->line, item->column, warning ? "warning: " : "", item->text);
+        }
+}
+
+int daemon_reload(struct daemon *daemon, struct monitor_error *error, json_t **ret_errors, json_t **ret_result)
+{
+        struct diagnostics diagnostics = {};
+        struct config *config = NULL;
+        __u32 old_generation = datapath_generation(daemon->monitor->datapath);
+        json_t *changes = NULL;
+        int r;
+
+        notify_state("RELOADING=1");
+        r = config_load(daemon->config_path, &diagnostics, &config);
+        if (r < 0) {
+                error->exit_status = diagnostics_exit_status(&diagnostics);
+                if (error->exit_status == 0)
+                        error->exit_status = 1;
+                (void)snprintf(error->text, sizeof(error->text), "'%s' is not valid; nothing has changed",
+                               daemon->config_path);
+                *ret_errors = diagnostics_to_json(&diagnostics);
+        } else {
+                const char *target = config->daemon.events;
+                bool target_changed = strcmp(target, daemon->events_target) != 0;
+
+                (void)snprintf(daemon->events_target, sizeof(daemon->events_target), "%s", target);
+                r = monitor_apply(daemon->monitor, config, error, &changes);
+                if (r == 0 && target_changed && event_bus_set_sink(daemon->bus, daemon->events_target) < 0)
+                        log_warning("cannot write events to '%s'", daemon->events_target);
+        }
+        diagnostics_clear(&diagnostics);
+        if (r == 0) {
+                const struct config *now = daemon->monitor->config->config;
+                int set = agent_watch_set(daemon->watch, now->agents, now->n_agents, NULL);
+
+                if (set < 0)
+                        log_warning_errno(set, "cannot watch all agents");
+                *ret_result = json_pack("{s:I,s:I,s:o}", "old_generation", (json_int_t)old_generation, "new_generation",
+                                        (json_int_t)datapath_generation(daemon->monitor->datapath), "changes", changes);
+                daemon->reloads_ok++;
+                monitor_event(daemon->monitor, EVENT_LIFECYCLE, NULL, REASON_NONE, "reloaded: %zu changes",
+                              json_array_size(changes));
+        } else {
+                daemon->reloads_failed++;
+                monitor_event(daemon->monitor, EVENT_LIFECYCLE, NULL, REASON_NONE, "reload refused: %.200s",
+                              error->text);
+        }
+        notify_state("READY=1");
+        return r;
+}
+
+static void on_signal(uv_signal_t *handle, int signal_number)
+{
+        struct daemon *daemon = handle->data;
+        struct monitor_error error = {};
+        json_t *errors = NULL, *result = NULL;
+
+        if (signal_number != SIGHUP) {
+                uv_stop(&daemon->loop);
+                return;
+        }
+        (void)event_bus_reopen(daemon->bus);
+        if (daemon_reload(daemon, &error, &errors, &result) < 0) {
+                size_t i;
+                json_t *item;
+
+                log_error("%s", error.text);
+                json_array_foreach(errors, i, item)
+                        log_error("%s:%d:%d: %s", json_string_value(json_object_get(item, "file")),
+                                  (int)json_integer_value(json_object_get(item, "line")),
+                                  (int)json_integer_value(json_object_get(item, "column")),
+                                  json_string_value(json_object_get(item, "text")));
+        }
+        json_decref(errors);
+        json_decref(result);
+}
+
+static void on_watchdog(uv_timer_t *timer)
+{
+        notify_state("WATCHDOG=1");
+}
+
+static int signals_start(struct daemon *daemon)
+{
+        static const int numbers[] = {SIGHUP, SIGTERM, SIGINT};
+        __u64 watchdog_ms = notify_watchdog_ms();
+
+        for (size_t i = 0; i < ARRAY_SIZE(numbers); i++) {
+                int r = uv_signal_init(&daemon->loop, &daemon->signals[i]);
+
+                if (r < 0)
+                        return r;
+                daemon->signals[i].data = daemon;
+                r = uv_signal_start(&daemon->signals[i], on_signal, numbers[i]);
+                if (r < 0)
+                        return r;
+        }
+        if (watchdog_ms > 0)
+                return uv_timer_start(&daemon->watchdog, on_watchdog, watchdog_ms / 2, watchdog_ms / 2);
+        return 0;
+}
+
+static void parent_make(const char *path, mode_t mode)
+{
+        _cleanup_free_ char *copy = strdup(path);
+
+        if (!copy)
+                return;
+        for (char *p = copy + 1; *p; p++) {
+                if (*p != '/')
+                        continue;
+                *p = '\0';
+                (void)mkdir(copy, mode); /* what is missing then is told by who needs it */
+                *p = '/';
+        }
+}
+
+static int daemon_open(struct daemon *daemon, struct config *config, struct monitor_error *error)
+{
+        struct datapath_error datapath_error = {};
+        struct monitor_options options = {};
+        _cleanup_free_ char *directory = NULL;
+        const char *socket_path = getenv("AGENTD_SOCKET");
+        struct monitor_agent *agent, *next;
+        int r;
+
+        (void)snprintf(daemon->events_target, sizeof(daemon->events_target), "%s", config->daemon.events);
+        daemon->socket_path = strdup(socket_path && *socket_path ? socket_path : config->daemon.socket);
+        error->exit_status = 1;
+        if (!daemon->socket_path) {
+                config_free(config);
+                return -ENOMEM;
+        }
+        if (daemon->events_target[0] == '/')
+                parent_make(daemon->events_target, 0750);
+        parent_make(daemon->socket_path, 0755);
+
+        r = event_bus_new(&daemon->loop, &daemon->bus);
+        if (r == 0)
+                r = event_bus_set_sink(daemon->bus, daemon->events_target);
+        if (r < 0) {
+                (void)snprintf(error->text, sizeof(error->text), "cannot write events to '%s': %s",
+                               daemon->events_target, strerror(-r));
+                config_free(config);
+                return r;
+        }
+        r = datapath_directory(getenv("AGENTD_BPFFS"), &datapath_error, &directory);
+        if (r < 0) {
+                error->exit_status = r == -EPERM || r == -EACCES ? 4 : 1;
+                (void)snprintf(error->text, sizeof(error->text), "cannot enforce: %s: %s%s", datapath_error.text,
+                               strerror(-r), geteuid() != 0 ? "; root is needed" : "");
+                config_free(config);
+                return r;
+        }
+        options.directory = directory;
+        r = monitor_new(&daemon->loop, &options, config, daemon->bus, error, &daemon->monitor);
+        if (r < 0)
+                return r;
+
+        daemon->watch_callbacks = (struct agent_watch_callbacks){
+                .appeared = on_appeared,
+                .vanished = on_vanished,
+                .renamed = on_renamed,
+                .population = on_population,
+        };
+        r = agent_watch_new(&daemon->loop, &daemon->monitor->mount, &daemon->watch_callbacks, daemon, &daemon->watch);
+        if (r < 0) {
+                (void)snprintf(error->text, sizeof(error->text), "cannot watch cgroups: %s", strerror(-r));
+                return r;
+        }
+        r = monitor_adopt(daemon->monitor);
+        if (r < 0) {
+                (void)snprintf(error->text, sizeof(error->text), "cannot adopt what is pinned: %s", strerror(-r));
+                return r;
+        }
+        HASH_ITER (hh, daemon->monitor->agents, agent, next)
+                if (!agent->entry[0] &&
+                    agent_watch_follow(daemon->watch, agent->name, agent->path, agent->cgroup_id) < 0)
+                        log_warning("cannot follow the cgroup of '%s'", agent->name);
+
+        config = daemon->monitor->config->config;
+        {
+                size_t bad = 0;
+
+                r = agent_watch_set(daemon->watch, config->agents, config->n_agents, &bad);
+                if (r < 0) {
+                        const struct agent_spec *spec = &config->agents[bad < config->n_agents ? bad : 0];
+
+                        error->exit_status = 2;
+                        (void)snprintf(error->text, sizeof(error->text), "%s:%u:%u: cgroup '%s' of agent '%s': %s",
+                                       spec->place.file, spec->place.line, spec->place.column, spec->cgroup, spec->name,
+                                       r == -EISDIR ? "the root of the hierarchy would be the whole host; name a "
+                                                      "cgroup below it"
+                                                    : strerror(-r));
+                        return r;
+                }
+        }
+        r = control_server_new(&daemon->loop, daemon->socket_path, daemon_verbs, is_agent, daemon, &daemon->control);
+        if (r < 0)
+                (void)snprintf(error->text, sizeof(error->text), "cannot listen on '%s': %s%s", daemon->socket_path,
+                               strerror(-r), r == -EADDRINUSE ? "; another agentd answers there" : "");
+        return r;
+}
+
+static void close_handle(uv_handle_t *handle, void *context)
+{
+        if (!uv_is_closing(handle))
+                uv_close(handle, NULL);
+}
+
+static void daemon_close(struct daemon *daemon)
+{
+        control_server_free(daemon->control);
+        agent_watch_free(daemon->watch);
+        monitor_free(daemon->monitor);
+        event_bus_free(daemon->bus);
+        free(daemon->socket_path);
+        free(daemon->config_path);
+        uv_walk(&daemon->loop, close_handle, NULL);
+        (void)uv_run(&daemon->loop, UV_RUN_DEFAULT);
+        (void)uv_loop_close(&daemon->loop);
+}
+
+int serve_main(int argc, char *argv[])
+{
+        static const struct option long_options[] = {
+                {"config", required_argument, NULL, 'c'}, {"help", no_argument, NULL, 'h'}, {}};
+        const char *path = "/etc/agentd/agentd.yaml";
+        struct diagnostics diagnostics = {};
+        struct monitor_error error = {};
+        struct config *config = NULL;
+        struct daemon daemon = {};
+        int r, option, status;
+
+        opterr = 0;
+        while ((option = getopt_long(argc, argv, ":", long_options, NULL)) != -1) {
+                switch (option) {
+                case 'c':
+                        path = optarg;
+                        break;
+                case 'h':
+                        fputs(help, stdout);
+                        return 0;
+                default:
+                        log_error("%s '%s'; see `agentd serve --help`",
+                                  option == ':' ? "no value for option" : "unknown option", argv[optind - 1]);
+                        return 2;
+                }
+        }
+        if (optind < argc) {
+                log_error("unexpected argument '%s'; see `agentd serve --help`", argv[optind]);
+                return 2;
+        }
+
+        r = config_load(path, &diagnostics, &config);
+        diagnostics_log(&diagnostics);
+        status = diagnostics_exit_status(&diagnostics);
+        diagnostics_clear(&diagnostics);
+        if (r < 0)
+                return status ? status : 1;
+
+        (void)signal(SIGPIPE, SIG_IGN);
+        daemon.config_path = realpath(path, NULL);
+        (void)uv_loop_init(&daemon.loop);
+        (void)uv_timer_init(&daemon.loop, &daemon.pending_timer);
+        (void)uv_timer_init(&daemon.loop, &daemon.watchdog);
+        daemon.pending_timer.data = &daemon;
+        r = signals_start(&daemon);
+        if (r == 0)
+                r = daemon_open(&daemon, config, &error);
+        status = 0;
+        if (r < 0) {
+                log_error("%s", error.text[0] ? error.text : strerror(-r));
+                status = error.exit_status ? error.exit_status : 1;
+        } else {
+                log_info("enforcing %u agents, policy generation %u, control socket %s",
+                         HASH_COUNT(daemon.monitor->agents), datapath_generation(daemon.monitor->datapath),
+                         daemon.socket_path);
+                notify_state("READY=1");
+                (void)uv_run(&daemon.loop, UV_RUN_DEFAULT);
+                notify_state("STOPPING=1");
+        }
+        daemon_close(&daemon);
+        return status;
+}

@@ -1,0 +1,68 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/*
+ * `agentd serve`: the daemon's own state, shared with the control verbs (verbs_*.c).
+ */
+#pragma once
+
+#include "agentd/agent/watch.h"
+#include "agentd/control/server.h"
+#include "agentd/monitor.h"
+
+/* An answer that waits: for an agent to appear, or for its first look-ups. */
+struct daemon_pending {
+        struct daemon_pending *next;
+        struct daemon *daemon;
+        struct control_request *request;
+        char name[AGENT_NAME_MAX];
+        __u64 deadline_ns; /* 0: none */
+};
+
+struct daemon {
+        uv_loop_t loop;
+        char *config_path;
+        char *socket_path;
+        struct monitor *monitor;
+        struct event_bus *bus;
+        struct agent_watch *watch;
+        struct control_server *control;
+        struct agent_watch_callbacks watch_callbacks;
+        struct daemon_pending *pending;
+        uv_timer_t pending_timer, watchdog;
+        uv_signal_t signals[3];
+        char events_target[512];
+        size_t reloads_ok, reloads_failed;
+};
+
+/* argv[0] is "serve". */
+int serve_main(int argc, char *argv[]);
+
+extern const struct control_verb daemon_verbs[];
+
+/* 0, or -errno with *error; *ret_errors: array of places for a configuration that is not valid (may be NULL). */
+int daemon_reload(struct daemon *daemon, struct monitor_error *error, json_t **ret_errors, json_t **ret_result);
+/* Answers the request with the agent when it is enforced and settled. Takes part in the request's life. */
+int daemon_pending_add(struct daemon *daemon, struct control_request *request, const char *name, __u64 deadline_ns);
+json_t *diagnostics_to_json(const struct diagnostics *diagnostics);
+
+/* verbs_agent.c */
+json_t *agent_to_json(struct daemon *daemon, struct monitor_agent *agent);
+void verb_status(void *context, struct control_request *request, const json_t *arguments);
+void verb_agents(void *context, struct control_request *request, const json_t *arguments);
+void verb_attach(void *context, struct control_request *request, const json_t *arguments);
+void verb_detach(void *context, struct control_request *request, const json_t *arguments);
+void verb_wait(void *context, struct control_request *request, const json_t *arguments);
+void verb_dns(void *context, struct control_request *request, const json_t *arguments);
+
+/* verbs_policy.c */
+void verb_reload(void *context, struct control_request *request, const json_t *arguments);
+void verb_policy_list(void *context, struct control_request *request, const json_t *arguments);
+void verb_policy_show(void *context, struct control_request *request, const json_t *arguments);
+void verb_policy_validate(void *context, struct control_request *request, const json_t *arguments);
+void verb_policy_diff(void *context, struct control_request *request, const json_t *arguments);
+void verb_policy_test(void *context, struct control_request *request, const json_t *arguments);
+void verb_explain(void *context, struct control_request *request, const json_t *arguments);
+
+/* verbs_event.c */
+void verb_events(void *context, struct control_request *request, const json_t *arguments);
+void verb_doctor(void *context, struct control_request *request, const json_t *arguments);
+void verb_version(void *context, struct control_request *request, const json_t *arguments);

@@ -1,0 +1,187 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/*
+ * The monitor: the privileged half of agentd, the only one that touches the kernel's tables.
+ *
+ * It holds a configuration, its compiled policies, the agents, what they have learned, and the DNS worker, and turns
+ * each change of those into the kernel's maps in an order in which no packet is misjudged: write beside, publish by one
+ * store, remove later. Used by `agentd serve` and `agentd run`. Everything runs on one event loop's thread.
+ */
+#pragma once
+
+#include <jansson.h>
+#include <uthash.h>
+#include <uv.h>
+
+#include "agentd/agent/cgroup.h"
+#include "agentd/datapath/datapath.h"
+#include "agentd/dns/learned.h"
+#include "agentd/dns/refresh.h"
+#include "agentd/dns/supervisor.h"
+#include "agentd/event/bus.h"
+#include "agentd/net/netns.h"
+#include "agentd/policy/compile.h"
+#include "agentd/policy/config.h"
+
+enum {
+        MONITOR_RETIRE_MS = 1500, /* a packet in flight still reads the version before */
+        MONITOR_EVENTS_MS = 20,
+        MONITOR_TICK_MS = 1000,
+        MONITOR_SETTLE_MS = 2000, /* how long attach waits for the first answers */
+        MONITOR_LINGER_S = 2,     /* a listener stays so long in a namespace that its agent has left */
+};
+
+/* A configuration with the number of those who point into it (compiled policies do). */
+struct monitor_config {
+        struct config *config;
+        unsigned references;
+};
+
+/* A policy as it is enforced: the content of one kernel version. */
+struct monitor_policy {
+        UT_hash_handle hh; /* by version */
+        struct monitor_config *config;
+        const struct policy *policy; /* in config */
+        struct compiled_policy *compiled;
+        __u32 version;
+        __u64 retired_ns; /* CLOCK_BOOTTIME; 0: in use */
+};
+
+enum monitor_mode { MONITOR_MODE_POLICY, MONITOR_MODE_ENFORCE, MONITOR_MODE_AUDIT };
+
+struct monitor_listener {
+        struct monitor_listener *next;
+        __u32 id;
+        __u64 netns_cookie;
+        struct netns_identity identity;
+        int netns_fd;
+        __u16 port;
+        __u64 unused_since_ns; /* no process of the agent is in there; 0: one is */
+};
+
+struct monitor_agent {
+        UT_hash_handle hh; /* by name */
+        char name[AGENT_NAME_MAX];
+        char entry[AGENT_NAME_MAX]; /* of the configuration; "" when attached by hand */
+        char *path;                 /* canonical */
+        __u32 id;
+        __u64 cgroup_id;
+        int cgroup_fd;
+        struct monitor_policy *policy; /* NULL: broken, everything is denied */
+        enum monitor_mode mode;
+        bool quarantine;
+        bool broken;
+        char detail[160];
+        __u64 verified_ns; /* CLOCK_BOOTTIME; 0: never */
+        __u64 events_lost; /* by the kernel, as far as it was told */
+        struct monitor_listener *listeners;
+        struct monitor_settling *settling; /* first answers that attach waits for; NULL: all came, or time is up */
+        __u64 settle_until_ns;
+};
+
+struct monitor {
+        uv_loop_t *loop;
+        struct datapath *datapath;
+        char *directory;
+        struct cgroup_mount mount;
+        struct monitor_config *config;
+        struct monitor_policy *policies; /* all versions, by version */
+        struct monitor_agent *agents;    /* by name */
+        struct monitor_agent *by_id[AGENT_MAX];
+        struct learned *learned;
+        struct refresh *refresh;
+        struct dns_supervisor *dns;
+        struct event_bus *bus;
+        uv_poll_t events_poll;
+        uv_timer_t events_timer, tick;
+        __u32 next_listener;
+        __u64 started_ns;
+        unsigned closing;
+        struct monitor_settling *settlings;
+};
+
+struct monitor_options {
+        const char *directory;   /* of the pins */
+        const char *worker_user; /* NULL: default */
+};
+
+/* Text of a failure for a user; one line. */
+struct monitor_error {
+        int exit_status; /* of the contract */
+        char text[1024];
+};
+
+__u64 monitor_now(void); /* CLOCK_BOOTTIME, ns */
+
+/* Opens everything but has no agents yet. Takes config whatever it returns. Exit status and text in *error on failure.
+ */
+int monitor_new(uv_loop_t *loop, const struct monitor_options *options, struct config *config, struct event_bus *bus,
+                struct monitor_error *error, struct monitor **ret);
+/* Closes; pins and enforcement stay. Run the loop once more before closing it. */
+void monitor_free(struct monitor *monitor);
+
+/* monitor_policy.c */
+struct monitor_policy *monitor_policy_find(struct monitor *monitor, const char *name); /* in use, or NULL */
+struct monitor_policy *monitor_policy_version(struct monitor *monitor, __u32 version);
+/* Replaces the configuration: all or nothing. Takes config whatever it returns. *ret_changes: array of CHANGE
+ * (docs/control.md). */
+int monitor_apply(struct monitor *monitor, struct config *config, struct monitor_error *error, json_t **ret_changes);
+/* What monitor_apply() would report. NULL: no memory. */
+json_t *monitor_diff(struct monitor *monitor, const struct config *config);
+void monitor_retire(struct monitor *monitor, __u64 now_ns); /* frees versions that no packet reads any more */
+__u32 monitor_word_flags(const struct monitor_agent *agent);
+void monitor_publish(struct monitor *monitor, struct monitor_agent *agent);
+int monitor_policy_use(struct monitor *monitor, struct monitor_policy *policy); /* tells worker and refresh */
+int monitor_policies_load(struct monitor *monitor, struct monitor_error *error);
+void monitor_config_unref(struct monitor_config *config);
+/* Another policy (in use) for the agent, published; what it allows no more ends. */
+void monitor_agent_move(struct monitor *monitor, struct monitor_agent *agent, struct monitor_policy *policy);
+
+/* monitor_agent.c */
+struct monitor_agent *monitor_agent_find(struct monitor *monitor, const char *name);
+/* Returns once every hook holds and the policy is published. path: canonical. entry: "" by hand. */
+int monitor_attach(struct monitor *monitor, const char *name, const char *entry, const char *path, const char *policy,
+                   enum monitor_mode mode, struct monitor_error *error, struct monitor_agent **ret);
+void monitor_detach(struct monitor *monitor, struct monitor_agent *agent);
+/* The exact domains of its policy had their first answers, or 2 s have passed since it was attached. */
+bool monitor_agent_settled(struct monitor *monitor, struct monitor_agent *agent);
+void monitor_rename(struct monitor *monitor, struct monitor_agent *agent, const char *name, const char *entry);
+/* Takes over what an earlier daemon left. */
+int monitor_adopt(struct monitor *monitor);
+void monitor_population(struct monitor *monitor, struct monitor_agent *agent); /* look at its namespaces */
+void monitor_verify(struct monitor *monitor, struct monitor_agent *agent);
+/* Destroys the agent's sockets that its policy of now does not allow; all: every one. */
+void monitor_sockets_destroy(struct monitor *monitor, struct monitor_agent *agent, bool all);
+const char *monitor_agent_mode(const struct monitor_agent *agent); /* "enforce", "audit" */
+
+/* monitor_listener.c */
+int monitor_listener_open(struct monitor *monitor, struct monitor_agent *agent, int netns_fd);
+void monitor_listeners_scan(struct monitor *monitor, struct monitor_agent *agent, __u64 now_ns);
+void monitor_listeners_close(struct monitor *monitor, struct monitor_agent *agent);
+void monitor_capture(struct monitor *monitor, const struct capture_record *record);
+int monitor_upstream(struct monitor *monitor, const struct message_ask_upstream *message);
+
+/* monitor_names.c */
+int monitor_learn(struct monitor *monitor, const struct message_learn *message);
+void monitor_resolved(struct monitor *monitor, const struct message_resolved *message);
+void monitor_refused(struct monitor *monitor, const struct message_refused *message);
+void monitor_names_tick(struct monitor *monitor, __u64 now_ns);
+/* Writes the kernel's entries of everything the agent has learned for this policy; not yet published. */
+int monitor_relearn(struct monitor *monitor, struct monitor_agent *agent, struct monitor_policy *policy);
+/* What the policy of now allows no more is forgotten. After publication. */
+void monitor_unlearn(struct monitor *monitor, struct monitor_agent *agent);
+void monitor_names_adopt(struct monitor *monitor);
+void monitor_forget_names(struct monitor *monitor, struct monitor_agent *agent); /* all of them */
+/* Asks for the policy's exact domains now. Settled when n is 0: every one has had its answer, good or not. */
+struct monitor_settling {
+        struct monitor_settling *next;
+        __u64 *ids;
+        size_t n;
+};
+int monitor_settle_begin(struct monitor *monitor, const struct monitor_policy *policy, struct monitor_settling **ret);
+void monitor_settle_end(struct monitor *monitor, struct monitor_settling *settling);
+
+/* monitor_event.c */
+void monitor_events_consume(struct monitor *monitor);
+void monitor_event(struct monitor *monitor, enum event_type type, const struct monitor_agent *agent,
+                   enum verdict_reason reason, const char *format, ...) __attribute__((format(printf, 5, 6)));
+void monitor_event_fill(struct monitor *monitor, const struct monitor_agent *agent, struct event *event);

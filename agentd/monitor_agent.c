@@ -1,0 +1,391 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/*
+ * Agents: attached, adopted, verified, detached.
+ *
+ * Attaching denies first and publishes the policy last. Detaching destroys the agent's sockets before the links go: the
+ * queued data of a socket left behind would leave in the first unguarded moment.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <string.h>
+
+#include "agentd/abi_test.h"
+#include "agentd/address_class.h"
+#include "agentd/monitor.h"
+#include "agentd/net/sock_diag.h"
+#include "agentd/util/cleanup.h"
+#include "agentd/util/log.h"
+
+enum { DNS_PORT_FIRST = 61000, DNS_PORT_COUNT = 4500 }; /* above the ephemeral range that Linux starts with */
+
+struct monitor_agent *monitor_agent_find(struct monitor *monitor, const char *name)
+{
+        struct monitor_agent *agent = NULL;
+
+        HASH_FIND_STR(monitor->agents, name, agent);
+        return agent;
+}
+
+const char *monitor_agent_mode(const struct monitor_agent *agent)
+{
+        return monitor_word_flags(agent) & WORD_AUDIT ? "audit" : "enforce";
+}
+
+static int id_take(const struct monitor *monitor, __u32 *ret)
+{
+        for (__u32 id = 1; id < AGENT_MAX; id++) {
+                if (!monitor->by_id[id] && datapath_agent(monitor->datapath, id)->cgroup_id == 0) {
+                        *ret = id;
+                        return 0;
+                }
+        }
+        return -ENOSPC;
+}
+
+static struct monitor_agent *agent_add(struct monitor *monitor, const char *name, const char *entry, const char *path,
+                                       __u32 id, __u64 cgroup_id, int cgroup_fd)
+{
+        struct monitor_agent *agent = calloc(1, sizeof(*agent));
+
+        if (!agent)
+                return NULL;
+        agent->cgroup_fd = cgroup_fd;
+        agent->path = strdup(path);
+        if (!agent->path) {
+                free(agent);
+                return NULL;
+        }
+        memcpy(agent->name, name, MIN(strlen(name), sizeof(agent->name) - 1));
+        memcpy(agent->entry, entry, MIN(strlen(entry), sizeof(agent->entry) - 1));
+        agent->id = id;
+        agent->cgroup_id = cgroup_id;
+        HASH_ADD_STR(monitor->agents, name, agent);
+        monitor->by_id[id] = agent;
+        return agent;
+}
+
+static void agent_drop(struct monitor *monitor, struct monitor_agent *agent)
+{
+        monitor_listeners_close(monitor, agent);
+        if (agent->settling)
+                monitor_settle_end(monitor, agent->settling);
+        monitor->by_id[agent->id] = NULL;
+        HASH_DEL(monitor->agents, agent);
+        close_fd(&agent->cgroup_fd);
+        free(agent->path);
+        free(agent);
+}
+
+/* Where its listener may be found; spread by a hash, so that daemons and runs side by side rarely meet. */
+static void ports_choose(struct monitor *monitor, __u32 agent_id)
+{
+        struct agent_entry *entry = datapath_agent(monitor->datapath, agent_id);
+        __u64 hash = (monitor->started_ns ^ agent_id) * 0x9e3779b97f4a7c15ull;
+
+        for (size_t i = 0; i < DNS_PORTS; i++) {
+                entry->dns_ports[i] = (__u16)(DNS_PORT_FIRST + (hash >> 32) % DNS_PORT_COUNT);
+                hash = hash * 0x9e3779b97f4a7c15ull + 0xda3e39cb94b95bdbull;
+        }
+}
+
+static int attach_failed(struct monitor_error *error, int exit_status, int r, const char *what, const char *path)
+{
+        error->exit_status = exit_status;
+        (void)snprintf(error->text, sizeof(error->text), "%s '%s': %s", what, path, strerror(-r));
+        return r;
+}
+
+int monitor_attach(struct monitor *monitor, const char *name, const char *entry, const char *path, const char *policy,
+                   enum monitor_mode mode, struct monitor_error *error, struct monitor_agent **ret)
+{
+        struct monitor_policy *found = monitor_policy_find(monitor, policy);
+        struct monitor_agent *agent, *next;
+        _cleanup_close_ int fd = -1;
+        __u64 id;
+        __u32 agent_id;
+        int r;
+
+        error->exit_status = 1;
+        if (!name[0] || strlen(name) >= AGENT_NAME_MAX) {
+                error->exit_status = 2;
+                (void)snprintf(error->text, sizeof(error->text), "the agent's name must have 1 to %d bytes",
+                               AGENT_NAME_MAX - 1);
+                return -EINVAL;
+        }
+        if (!found) {
+                error->exit_status = 2;
+                (void)snprintf(error->text, sizeof(error->text), "no policy '%s'; see `agentctl policy list`", policy);
+                return -ENOENT;
+        }
+        if (monitor_agent_find(monitor, name)) {
+                (void)snprintf(error->text, sizeof(error->text), "agent '%s' exists already; detach it first", name);
+                return -EEXIST;
+        }
+        r = cgroup_open(&monitor->mount, path, &fd);
+        if (r < 0)
+                return attach_failed(error, 1, r, "cannot open cgroup", path);
+        r = cgroup_id(fd, &id);
+        if (r < 0)
+                return attach_failed(error, 1, r, "cannot identify cgroup", path);
+        HASH_ITER (hh, monitor->agents, agent, next) {
+                if (agent->cgroup_id == id) {
+                        (void)snprintf(error->text, sizeof(error->text), "cgroup '%s' is the agent '%s' already", path,
+                                       agent->name);
+                        return -EEXIST;
+                }
+        }
+        r = id_take(monitor, &agent_id);
+        if (r < 0) {
+                error->exit_status = 4;
+                (void)snprintf(error->text, sizeof(error->text), "no room for another agent: %d at most",
+                               AGENT_MAX - 1);
+                return r;
+        }
+
+        r = datapath_attach(monitor->datapath, agent_id, fd, id, name);
+        if (r < 0)
+                return attach_failed(error, r == -EPERM || r == -EINVAL ? 4 : 1, r, "cannot attach to cgroup", path);
+        ports_choose(monitor, agent_id);
+
+        agent = agent_add(monitor, name, entry, path, agent_id, id, fd);
+        if (!agent) {
+                (void)datapath_detach(monitor->datapath, agent_id);
+                return attach_failed(error, 1, -ENOMEM, "cannot attach to cgroup", path);
+        }
+        (void)TAKE_FD(fd);
+        agent->policy = found;
+        agent->mode = mode;
+        monitor_publish(monitor, agent);
+        monitor_population(monitor, agent);
+        /* Connections from before are judged from now on; those that the policy forbids end. */
+        monitor_sockets_destroy(monitor, agent, false);
+        monitor_verify(monitor, agent);
+        if (monitor_settle_begin(monitor, found, &agent->settling) == 0)
+                agent->settle_until_ns = monitor_now() + MONITOR_SETTLE_MS * NSEC_PER_MSEC;
+        monitor_event(monitor, EVENT_LIFECYCLE, agent, REASON_NONE, "attached to %s", path);
+        *ret = agent;
+        return 0;
+}
+
+bool monitor_agent_settled(struct monitor *monitor, struct monitor_agent *agent)
+{
+        if (!agent->settling)
+                return true;
+        if (agent->settling->n > 0 && monitor_now() < agent->settle_until_ns)
+                return false;
+        monitor_settle_end(monitor, agent->settling);
+        agent->settling = NULL;
+        return true;
+}
+
+void monitor_rename(struct monitor *monitor, struct monitor_agent *agent, const char *name, const char *entry)
+{
+        struct agent_entry *pinned = datapath_agent(monitor->datapath, agent->id);
+
+        HASH_DEL(monitor->agents, agent);
+        (void)snprintf(agent->name, sizeof(agent->name), "%s", name);
+        (void)snprintf(agent->entry, sizeof(agent->entry), "%s", entry);
+        HASH_ADD_STR(monitor->agents, name, agent);
+        memset(pinned->name, 0, sizeof(pinned->name));
+        memcpy(pinned->name, agent->name, strlen(agent->name));
+}
+
+void monitor_detach(struct monitor *monitor, struct monitor_agent *agent)
+{
+        __u32 id = agent->id;
+
+        /* A word of 0 denies whatever its sockets still try. */
+        (void)datapath_agent_publish(monitor->datapath, id, 0, 0);
+        monitor_sockets_destroy(monitor, agent, true);
+        monitor_listeners_close(monitor, agent);
+        (void)dns_supervisor_agent_gone(monitor->dns, id);
+        monitor_event(monitor, EVENT_LIFECYCLE, agent, REASON_NONE, "detached from %s", agent->path);
+        event_bus_flush(monitor->bus);
+        monitor_forget_names(monitor, agent);
+        (void)datapath_detach(monitor->datapath, id);
+        agent_drop(monitor, agent);
+}
+
+void monitor_population(struct monitor *monitor, struct monitor_agent *agent)
+{
+        struct netns_process namespaces[64];
+        _cleanup_free_ pid_t *pids = NULL;
+        size_t n_pids = 0, n = 0;
+
+        if (cgroup_pids(agent->cgroup_fd, &pids, &n_pids) < 0 || n_pids == 0)
+                return;
+        if (netns_collect(pids, n_pids, namespaces, ARRAY_SIZE(namespaces), &n) < 0)
+                return;
+        for (size_t i = 0; i < MIN(n, ARRAY_SIZE(namespaces)); i++) {
+                _cleanup_close_ int fd = -1;
+                struct monitor_listener *listener = agent->listeners;
+
+                while (listener && !netns_identity_equal(&listener->identity, &namespaces[i].identity))
+                        listener = listener->next;
+                if (listener) {
+                        listener->unused_since_ns = 0;
+                        continue;
+                }
+                /* A process that has left, or a namespace that cannot take a listener: its first look-up will tell. */
+                if (netns_open(namespaces[i].pid, &fd) == 0)
+                        (void)monitor_listener_open(monitor, agent, TAKE_FD(fd));
+        }
+}
+
+struct doomed_context {
+        struct monitor *monitor;
+        const struct monitor_agent *agent;
+        bool all;
+};
+
+static bool socket_doomed(void *context, const struct sock_diag_socket *socket)
+{
+        const struct doomed_context *doomed = context;
+        struct verdict_question question = {.agent_id = doomed->agent->id, .now_ns = monitor_now()};
+        const struct agent_entry *entry = datapath_agent(doomed->monitor->datapath, doomed->agent->id);
+
+        if (doomed->all)
+                return true;
+        if (socket->remote_port == 0 || (monitor_word_flags(doomed->agent) & WORD_AUDIT))
+                return false;
+        if (address_is_loopback(&socket->remote)) {
+                for (size_t i = 0; i < DNS_PORTS; i++)
+                        if (socket->remote_port == entry->dns_ports[i])
+                                return false;
+        }
+        question.word = entry->word;
+        question.flow = (struct flow){
+                .remote = socket->remote,
+                .port = socket->remote_port,
+                .protocol = socket->ip_protocol == IPPROTO_TCP ? PROTOCOL_TCP : PROTOCOL_UDP,
+                .flags = FLOW_ESTABLISHED | (address_is_loopback(&socket->remote) ? FLOW_LOOPBACK : 0),
+        };
+        return datapath_verdict(doomed->monitor->datapath, &question) == 0 && question.verdict.action == VERDICT_DENY;
+}
+
+void monitor_sockets_destroy(struct monitor *monitor, struct monitor_agent *agent, bool all)
+{
+        struct doomed_context doomed = {monitor, agent, all};
+        _cleanup_free_ __u64 *ids = NULL;
+        size_t n_ids = 0;
+
+        if (cgroup_subtree_ids(agent->cgroup_fd, &ids, &n_ids) < 0)
+                return;
+        for (struct monitor_listener *listener = agent->listeners; listener; listener = listener->next) {
+                _cleanup_(sock_diag_closep) struct sock_diag *diag = NULL;
+                size_t n = 0;
+                int r = sock_diag_open(listener->netns_fd, &diag);
+
+                if (r == 0)
+                        r = sock_diag_destroy_each(diag, ids, n_ids, socket_doomed, &doomed, &n);
+                if (r < 0)
+                        log_warning_errno(r, "cannot end the sockets of '%s'; their packets are denied", agent->name);
+                if (n > 0)
+                        log_debug("ended %zu sockets of '%s'", n, agent->name);
+        }
+}
+
+void monitor_verify(struct monitor *monitor, struct monitor_agent *agent)
+{
+        const struct agent_entry *entry = datapath_agent(monitor->datapath, agent->id);
+        enum hook hook = HOOK_NONE;
+        int r = datapath_verify(monitor->datapath, agent->id, &hook);
+        __u32 version = agent->policy ? agent->policy->version : 0;
+
+        if (r < 0) {
+                monitor_event(monitor, EVENT_DRIFT, agent, REASON_NONE, "the hook %s was gone", hook_to_string(hook));
+                r = datapath_repair(monitor->datapath, agent->id, agent->cgroup_fd);
+                if (r == 0)
+                        r = datapath_verify(monitor->datapath, agent->id, &hook);
+        }
+        if (r == 0 && (WORD_VERSION(entry->word) != version || WORD_FLAGS(entry->word) != monitor_word_flags(agent) ||
+                       entry->cgroup_id != agent->cgroup_id)) {
+                monitor_event(monitor, EVENT_DRIFT, agent, REASON_NONE, "its entry in the kernel was changed");
+                monitor_publish(monitor, agent);
+        }
+        agent->broken = r < 0 || !agent->policy;
+        if (r < 0)
+                (void)snprintf(agent->detail, sizeof(agent->detail), "hook %s is not attached: %s",
+                               hook_to_string(hook), strerror(-r));
+        else if (agent->policy)
+                agent->detail[0] = '\0';
+        if (r == 0)
+                agent->verified_ns = monitor_now();
+}
+
+/* The entry of the configuration that this name came from: itself, or the glob NAME-<last part>. */
+static const char *entry_of(const struct config *config, const char *name)
+{
+        for (size_t i = 0; i < config->n_agents; i++) {
+                size_t length = strlen(config->agents[i].name);
+
+                if (strcmp(config->agents[i].name, name) == 0)
+                        return config->agents[i].name;
+                if (cgroup_path_is_glob(config->agents[i].cgroup) &&
+                    strncmp(config->agents[i].name, name, length) == 0 && name[length] == '-')
+                        return config->agents[i].name;
+        }
+        return "";
+}
+
+static void adopt_one(struct monitor *monitor, __u32 id)
+{
+        const struct config *config = monitor->config->config;
+        struct agent_entry *entry = datapath_agent(monitor->datapath, id);
+        _cleanup_free_ char *path = NULL;
+        char name[AGENT_NAME_MAX] = "", policy[AGENT_NAME_MAX] = "";
+        _cleanup_close_ int fd = -1;
+        struct monitor_agent *agent;
+        const char *origin;
+        __u64 found = 0;
+
+        /* Text in a pinned map is as hostile as any: bounded before it is read. */
+        memcpy(name, entry->name, sizeof(name) - 1);
+        memcpy(policy, entry->policy, sizeof(policy) - 1);
+        if (cgroup_path_of_id(&monitor->mount, entry->cgroup_id, &path) < 0 ||
+            cgroup_open(&monitor->mount, path, &fd) < 0 || cgroup_id(fd, &found) < 0 || found != entry->cgroup_id ||
+            !name[0] || monitor_agent_find(monitor, name)) {
+                (void)datapath_detach(monitor->datapath, id); /* its cgroup is gone */
+                return;
+        }
+
+        origin = entry_of(config, name);
+        for (size_t i = 0; i < config->n_agents; i++)
+                if (strcmp(config->agents[i].name, origin) == 0)
+                        (void)snprintf(policy, sizeof(policy), "%.63s", config->agents[i].policy);
+        agent = agent_add(monitor, name, origin, path, id, found, fd);
+        if (!agent)
+                return; /* what is pinned goes on enforcing */
+        (void)TAKE_FD(fd);
+        agent->mode = entry->mode <= MONITOR_MODE_AUDIT ? (enum monitor_mode)entry->mode : MONITOR_MODE_POLICY;
+        agent->quarantine = (WORD_FLAGS(entry->word) & WORD_QUARANTINE) != 0;
+        agent->policy = monitor_policy_find(monitor, policy);
+        if (!agent->policy) {
+                agent->broken = true;
+                (void)snprintf(agent->detail, sizeof(agent->detail),
+                               "policy '%s' is not in the configuration: everything is denied", policy);
+                log_warning("agent '%s': %s", agent->name, agent->detail);
+        }
+}
+
+int monitor_adopt(struct monitor *monitor)
+{
+        static __u32 ids[AGENT_MAX];
+        size_t n = datapath_adopted(monitor->datapath, ids);
+        struct monitor_agent *agent, *next;
+
+        for (size_t i = 0; i < n; i++)
+                adopt_one(monitor, ids[i]);
+        monitor_names_adopt(monitor);
+        HASH_ITER (hh, monitor->agents, agent, next) {
+                if (agent->policy && monitor_relearn(monitor, agent, agent->policy) < 0)
+                        log_warning("some names of '%s' must be looked up again", agent->name);
+                monitor_publish(monitor, agent);
+                monitor_unlearn(monitor, agent);
+                monitor_population(monitor, agent);
+                monitor_sockets_destroy(monitor, agent, false);
+                monitor_verify(monitor, agent);
+                monitor_event(monitor, EVENT_LIFECYCLE, agent, REASON_NONE, "adopted at %s", agent->path);
+        }
+        return datapath_policies_sweep(monitor->datapath);
+}

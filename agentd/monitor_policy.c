@@ -1,0 +1,481 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/*
+ * Policies in force: compiled, written under a version, published to their agents, retired.
+ *
+ * A reload touches what changed: an unchanged policy keeps its version, so its agents' words, caches and learned
+ * entries stay as they are. Everything that can fail happens before the first store that a packet could see.
+ */
+#include "agentd/monitor.h"
+
+#include <errno.h>
+#include <string.h>
+
+#include "agentd/agent/watch.h"
+#include "agentd/util/cleanup.h"
+#include "agentd/util/log.h"
+
+void monitor_config_unref(struct monitor_config *config)
+{
+        if (--config->references > 0)
+                return;
+        config_free(config->config);
+        free(config);
+}
+
+struct monitor_policy *monitor_policy_version(struct monitor *monitor, __u32 version)
+{
+        struct monitor_policy *policy = NULL;
+
+        HASH_FIND(hh, monitor->policies, &version, sizeof(version), policy);
+        return policy;
+}
+
+struct monitor_policy *monitor_policy_find(struct monitor *monitor, const char *name)
+{
+        struct monitor_policy *policy, *next;
+
+        HASH_ITER (hh, monitor->policies, policy, next)
+                if (policy->retired_ns == 0 && strcmp(policy->policy->name, name) == 0)
+                        return policy;
+        return NULL;
+}
+
+static bool text_equal(const char *a, const char *b)
+{
+        return a == b || (a && b && strcmp(a, b) == 0);
+}
+
+static bool rule_equal(const struct rule *a, const struct rule *b)
+{
+        if (!text_equal(a->id, b->id) || a->deny != b->deny || !text_equal(a->domain, b->domain) ||
+            a->n_except != b->n_except || a->n_ports != b->n_ports)
+                return false;
+        if (!a->domain && (a->cidr.length != b->cidr.length ||
+                           memcmp(&a->cidr.address, &b->cidr.address, sizeof(a->cidr.address)) != 0))
+                return false;
+        for (size_t i = 0; i < a->n_except; i++)
+                if (a->except[i].length != b->except[i].length ||
+                    memcmp(&a->except[i].address, &b->except[i].address, sizeof(a->except[i].address)) != 0)
+                        return false;
+        for (size_t i = 0; i < a->n_ports; i++)
+                if (a->ports[i].low != b->ports[i].low || a->ports[i].high != b->ports[i].high ||
+                    a->ports[i].protocols != b->ports[i].protocols)
+                        return false;
+        return true;
+}
+
+static bool policy_rules_equal(const struct policy *a, const struct policy *b)
+{
+        if (a->n_rules != b->n_rules)
+                return false;
+        for (size_t i = 0; i < a->n_rules; i++)
+                if (!rule_equal(&a->rules[i], &b->rules[i]))
+                        return false;
+        return true;
+}
+
+static bool policy_equal(const struct policy *a, const struct policy *b)
+{
+        return a->audit == b->audit && a->loopback_allow == b->loopback_allow &&
+               a->metadata_allow == b->metadata_allow && a->allow_private == b->allow_private &&
+               policy_rules_equal(a, b);
+}
+
+static void count_rules(const struct policy *from, const struct policy *to, size_t *ret)
+{
+        *ret = 0;
+        for (size_t i = 0; i < to->n_rules; i++) {
+                bool found = false;
+
+                for (size_t k = 0; k < from->n_rules && !found; k++)
+                        found = rule_equal(&to->rules[i], &from->rules[k]);
+                *ret += !found;
+        }
+}
+
+static int change_add(json_t *changes, const char *what, const char *name, const char *change, const char *detail)
+{
+        return json_array_append_new(changes, json_pack("{s:s,s:s,s:s,s:s}", "what", what, "name", name, "change",
+                                                        change, "detail", detail));
+}
+
+static void policy_change_add(json_t *changes, const struct policy *old, const struct policy *new)
+{
+        char detail[128] = "other settings changed";
+
+        if (old->n_rules + new->n_rules > 4000) {
+                (void)snprintf(detail, sizeof(detail), "%zu rules before, %zu now", old->n_rules, new->n_rules);
+        } else if (!policy_rules_equal(old, new)) {
+                size_t added, removed;
+
+                count_rules(old, new, &added);
+                count_rules(new, old, &removed);
+                (void)snprintf(detail, sizeof(detail), "%zu rules added, %zu removed", added, removed);
+        } else if (old->audit != new->audit) {
+                (void)snprintf(detail, sizeof(detail), "mode: %s", new->audit ? "audit" : "enforce");
+        }
+        (void)change_add(changes, "policy", new->name, "changed", detail);
+}
+
+static const struct agent_spec *spec_find(const struct config *config, const char *name)
+{
+        for (size_t i = 0; i < config->n_agents; i++)
+                if (strcmp(config->agents[i].name, name) == 0)
+                        return &config->agents[i];
+        return NULL;
+}
+
+static bool dns_equal(const struct dns_settings *a, const struct dns_settings *b)
+{
+        if (a->n_upstreams != b->n_upstreams || a->dnssec != b->dnssec || a->min_ttl_s != b->min_ttl_s ||
+            a->max_ttl_s != b->max_ttl_s || a->grace_s != b->grace_s || a->blocked != b->blocked)
+                return false;
+        for (size_t i = 0; i < a->n_upstreams; i++)
+                if (strcmp(a->upstreams[i], b->upstreams[i]) != 0)
+                        return false;
+        return true;
+}
+
+json_t *monitor_diff(struct monitor *monitor, const struct config *new)
+{
+        const struct config *old = monitor->config->config;
+        json_t *changes = json_array();
+
+        if (!changes)
+                return NULL;
+        for (size_t i = 0; i < new->n_policies; i++) {
+                const struct policy *before = config_find_policy(old, new->policies[i]->name);
+
+                if (!before)
+                        (void)change_add(changes, "policy", new->policies[i]->name, "added", "");
+                else if (!policy_equal(before, new->policies[i]))
+                        policy_change_add(changes, before, new->policies[i]);
+        }
+        for (size_t i = 0; i < old->n_policies; i++)
+                if (!config_find_policy(new, old->policies[i]->name))
+                        (void)change_add(changes, "policy", old->policies[i]->name, "removed", "");
+        for (size_t i = 0; i < new->n_agents; i++) {
+                const struct agent_spec *before = spec_find(old, new->agents[i].name);
+
+                if (!before)
+                        (void)change_add(changes, "agent", new->agents[i].name, "added", "");
+                else if (strcmp(before->cgroup, new->agents[i].cgroup) != 0 ||
+                         strcmp(before->policy, new->agents[i].policy) != 0)
+                        (void)change_add(changes, "agent", new->agents[i].name, "changed", "");
+        }
+        for (size_t i = 0; i < old->n_agents; i++)
+                if (!spec_find(new, old->agents[i].name))
+                        (void)change_add(changes, "agent", old->agents[i].name, "removed", "");
+        if (!dns_equal(&old->dns, &new->dns))
+                (void)change_add(changes, "setting", "dns", "changed", "");
+        if (!text_equal(old->daemon.events, new->daemon.events))
+                (void)change_add(changes, "setting", "daemon.events", "changed", "");
+        return changes;
+}
+
+static void policy_drop(struct monitor *monitor, struct monitor_policy *policy)
+{
+        if (policy->version != 0) {
+                HASH_DEL(monitor->policies, policy);
+                (void)datapath_policy_remove(monitor->datapath, policy->version);
+        }
+        compiled_policy_free(policy->compiled);
+        monitor_config_unref(policy->config);
+        free(policy);
+}
+
+/* Compiles and writes one policy; nothing uses it yet. */
+static int policy_make(struct monitor *monitor, struct monitor_config *config, const struct policy *model,
+                       struct monitor_error *error, struct monitor_policy **ret)
+{
+        struct monitor_policy *policy = calloc(1, sizeof(*policy));
+        struct prefix where = {};
+        char text[PREFIX_TEXT_MAX];
+        int r;
+
+        error->exit_status = 1;
+        if (!policy) {
+                (void)snprintf(error->text, sizeof(error->text), "out of memory");
+                return -ENOMEM;
+        }
+        policy->config = config;
+        config->references++;
+        policy->policy = model;
+
+        r = policy_compile(model, &where, &policy->compiled);
+        if (r == -E2BIG) {
+                error->exit_status = 4;
+                (void)snprintf(error->text, sizeof(error->text),
+                               "%s:%u:%u: policy '%s': more than %d ports and rules meet at %s; join some of them",
+                               model->place.file ? model->place.file : "-", model->place.line, model->place.column,
+                               model->name, MATCH_LIST_MAX, prefix_format(&where, text));
+        } else if (r < 0) {
+                (void)snprintf(error->text, sizeof(error->text), "cannot compile policy '%s': %s", model->name,
+                               strerror(-r));
+        } else {
+                r = datapath_policy_add(monitor->datapath, policy->compiled, &policy->version);
+                if (r < 0) {
+                        error->exit_status = r == -ENOSPC ? 4 : 1;
+                        (void)snprintf(error->text, sizeof(error->text), "cannot write policy '%s' to the kernel: %s%s",
+                                       model->name, strerror(-r), r == -ENOSPC ? "; a table is full" : "");
+                }
+        }
+        if (r < 0) {
+                policy->version = 0;
+                policy_drop(monitor, policy);
+                return r;
+        }
+        HASH_ADD(hh, monitor->policies, version, sizeof(policy->version), policy);
+        *ret = policy;
+        return 0;
+}
+
+int monitor_policy_use(struct monitor *monitor, struct monitor_policy *policy)
+{
+        __u64 now_ns = monitor_now();
+        int r = dns_supervisor_policy(monitor->dns, policy->version, policy->compiled);
+
+        if (r < 0)
+                return r;
+        for (size_t i = 0; i < policy->policy->n_rules; i++) {
+                const struct rule *rule = &policy->policy->rules[i];
+
+                if (rule->domain && !rule->deny && !domain_pattern_is_wildcard(rule->domain) &&
+                    compiled_policy_name_verdict(policy->compiled, rule->domain, NULL) == REASON_NONE) {
+                        r = refresh_add(monitor->refresh, policy->version, rule->domain, now_ns);
+                        if (r < 0)
+                                log_warning_errno(r, "cannot keep '%s' fresh, ignoring", rule->domain);
+                }
+        }
+        return 0;
+}
+
+int monitor_policies_load(struct monitor *monitor, struct monitor_error *error)
+{
+        const struct config *config = monitor->config->config;
+
+        for (size_t i = 0; i < config->n_policies; i++) {
+                struct monitor_policy *policy;
+                int r = policy_make(monitor, monitor->config, config->policies[i], error, &policy);
+
+                if (r < 0)
+                        return r;
+                r = monitor_policy_use(monitor, policy);
+                if (r < 0) {
+                        (void)snprintf(error->text, sizeof(error->text),
+                                       "cannot hand policy '%s' to the DNS worker: %s", policy->policy->name,
+                                       strerror(-r));
+                        return r;
+                }
+        }
+        return 0;
+}
+
+__u32 monitor_word_flags(const struct monitor_agent *agent)
+{
+        __u32 flags = agent->policy ? agent->policy->compiled->word_flags : 0;
+
+        if (agent->mode == MONITOR_MODE_ENFORCE)
+                flags &= ~(__u32)WORD_AUDIT;
+        else if (agent->mode == MONITOR_MODE_AUDIT)
+                flags |= WORD_AUDIT;
+        if (agent->quarantine)
+                flags |= WORD_QUARANTINE;
+        return flags;
+}
+
+void monitor_publish(struct monitor *monitor, struct monitor_agent *agent)
+{
+        struct agent_entry *entry = datapath_agent(monitor->datapath, agent->id);
+        struct message_agent message = {.agent_id = agent->id};
+        const char *name = agent->policy ? agent->policy->policy->name : "";
+        int r;
+
+        memset(entry->policy, 0, sizeof(entry->policy));
+        memcpy(entry->policy, name, MIN(strlen(name), sizeof(entry->policy) - 1));
+        entry->mode = (__u8)agent->mode;
+        (void)datapath_agent_publish(monitor->datapath, agent->id, agent->policy ? agent->policy->version : 0,
+                                     monitor_word_flags(agent));
+
+        message.policy_id = agent->policy ? agent->policy->version : 0;
+        message.audit = (monitor_word_flags(agent) & WORD_AUDIT) != 0;
+        message.quarantine = agent->quarantine || !agent->policy;
+        r = dns_supervisor_agent(monitor->dns, &message);
+        if (r < 0)
+                log_warning_errno(r, "cannot tell the DNS worker of '%s', its look-ups fail", agent->name);
+}
+
+/* All agents are checked against the new policies before anything changes. */
+static int agents_check(struct monitor *monitor, const struct config *config, struct monitor_error *error)
+{
+        struct monitor_agent *agent, *next;
+
+        error->exit_status = 2;
+        for (size_t i = 0; i < config->n_agents; i++) {
+                int r = agent_watch_check(&monitor->mount, &config->agents[i]);
+
+                if (r < 0) {
+                        (void)snprintf(error->text, sizeof(error->text), "%s:%u:%u: cgroup '%s' of agent '%s': %s",
+                                       config->agents[i].place.file, config->agents[i].place.line,
+                                       config->agents[i].place.column, config->agents[i].cgroup, config->agents[i].name,
+                                       r == -EISDIR ? "the root of the hierarchy would be the whole host; name a "
+                                                      "cgroup below it"
+                                                    : strerror(-r));
+                        return r;
+                }
+        }
+        HASH_ITER (hh, monitor->agents, agent, next) {
+                if (agent->entry[0] || !agent->policy)
+                        continue;
+                if (!config_find_policy(config, agent->policy->policy->name)) {
+                        (void)snprintf(error->text, sizeof(error->text),
+                                       "policy '%s' is used by the attached agent '%s'; detach it or keep the policy",
+                                       agent->policy->policy->name, agent->name);
+                        return -EBUSY;
+                }
+        }
+        return 0;
+}
+
+/* The policy that an agent has under the new configuration; NULL: none (its entry is gone, the watch will detach it).
+ */
+static const char *agent_policy_name(const struct config *config, const struct monitor_agent *agent)
+{
+        const struct agent_spec *spec;
+
+        if (!agent->entry[0])
+                return agent->policy ? agent->policy->policy->name : NULL;
+        spec = spec_find(config, agent->entry);
+        return spec ? spec->policy : NULL;
+}
+
+void monitor_agent_move(struct monitor *monitor, struct monitor_agent *agent, struct monitor_policy *policy)
+{
+        int r = monitor_relearn(monitor, agent, policy);
+
+        if (r < 0)
+                log_warning_errno(r, "some names of '%s' must be looked up again", agent->name);
+        agent->policy = policy;
+        agent->broken = false;
+        agent->detail[0] = '\0';
+        monitor_publish(monitor, agent);
+        monitor_unlearn(monitor, agent);
+        monitor_sockets_destroy(monitor, agent, false);
+}
+
+/* An unchanged policy keeps its version; its model now lives in the new configuration. */
+static int policy_keep(struct monitor_policy *policy, struct monitor_config *config, const struct policy *model)
+{
+        struct compiled_policy *compiled = NULL;
+        int r = policy_compile(model, NULL, &compiled);
+
+        if (r < 0)
+                return r;
+        compiled_policy_free(policy->compiled);
+        monitor_config_unref(policy->config);
+        policy->compiled = compiled;
+        policy->policy = model;
+        policy->config = config;
+        config->references++;
+        return 0;
+}
+
+int monitor_apply(struct monitor *monitor, struct config *config, struct monitor_error *error, json_t **ret_changes)
+{
+        _cleanup_free_ struct monitor_policy **made = NULL;
+        struct monitor_config *holder = calloc(1, sizeof(*holder));
+        struct monitor_agent *agent, *next_agent;
+        struct monitor_policy *policy, *next_policy;
+        json_t *changes;
+        __u64 now_ns = monitor_now();
+        int r = 0;
+
+        if (!holder) {
+                config_free(config);
+                error->exit_status = 1;
+                (void)snprintf(error->text, sizeof(error->text), "out of memory");
+                return -ENOMEM;
+        }
+        holder->config = config;
+        holder->references = 1;
+
+        changes = monitor_diff(monitor, config);
+        made = calloc(config->n_policies + 1, sizeof(*made));
+        if (!changes || !made)
+                r = -ENOMEM;
+        if (r == 0)
+                r = agents_check(monitor, config, error);
+
+        /* Beside what is in use. */
+        for (size_t i = 0; r == 0 && i < config->n_policies; i++) {
+                policy = monitor_policy_find(monitor, config->policies[i]->name);
+                if (!policy || !policy_equal(policy->policy, config->policies[i]))
+                        r = policy_make(monitor, holder, config->policies[i], error, &made[i]);
+        }
+        if (r < 0) {
+                for (size_t i = 0; made && i < config->n_policies; i++)
+                        if (made[i])
+                                policy_drop(monitor, made[i]);
+                json_decref(changes);
+                monitor_config_unref(holder);
+                return r;
+        }
+
+        /* From here on nothing is undone. */
+        if (!dns_equal(&monitor->config->config->dns, &config->dns)) {
+                r = dns_supervisor_settings(monitor->dns, &config->dns);
+                if (r < 0)
+                        log_warning_errno(r,
+                                          "cannot change the DNS worker's settings, look-ups fail until it restarts");
+        }
+        HASH_ITER (hh, monitor->policies, policy, next_policy) {
+                const struct policy *model = config_find_policy(config, policy->policy->name);
+                bool replaced = !model;
+
+                if (policy->retired_ns != 0 || policy->config == holder)
+                        continue;
+                for (size_t i = 0; i < config->n_policies; i++)
+                        if (made[i] && strcmp(made[i]->policy->name, policy->policy->name) == 0)
+                                replaced = true;
+                if (replaced)
+                        policy->retired_ns = now_ns;
+                else if (policy_keep(policy, holder, model) < 0)
+                        log_warning("cannot renew the places of policy '%s', ignoring", model->name);
+        }
+        for (size_t i = 0; i < config->n_policies; i++)
+                if (made[i] && monitor_policy_use(monitor, made[i]) < 0)
+                        log_warning("cannot hand policy '%s' to the DNS worker", made[i]->policy->name);
+
+        monitor_config_unref(monitor->config);
+        monitor->config = holder;
+
+        HASH_ITER (hh, monitor->agents, agent, next_agent) {
+                const char *name = agent_policy_name(config, agent);
+
+                policy = name ? monitor_policy_find(monitor, name) : NULL;
+                if (policy && policy != agent->policy)
+                        monitor_agent_move(monitor, agent, policy);
+        }
+        *ret_changes = changes;
+        return 0;
+}
+
+void monitor_retire(struct monitor *monitor, __u64 now_ns)
+{
+        struct monitor_policy *policy, *next;
+
+        HASH_ITER (hh, monitor->policies, policy, next) {
+                struct monitor_agent *agent, *next_agent;
+                bool used = false;
+
+                if (policy->retired_ns == 0 || now_ns - policy->retired_ns < MONITOR_RETIRE_MS * NSEC_PER_MSEC)
+                        continue;
+                HASH_ITER (hh, monitor->agents, agent, next_agent)
+                        used |= agent->policy == policy;
+                if (used)
+                        continue;
+                refresh_remove_policy(monitor->refresh, policy->version);
+                (void)dns_supervisor_policy_gone(monitor->dns, policy->version);
+                policy_drop(monitor, policy);
+        }
+}

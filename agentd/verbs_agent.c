@@ -1,0 +1,356 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/*
+ * Control verbs about agents: docs/control.md says what each takes and gives.
+ */
+#include <errno.h>
+#include <string.h>
+#include <sys/utsname.h>
+
+#include "agentd/daemon.h"
+#include "agentd/util/cleanup.h"
+#include "agentd/version.h"
+
+static const char *argument_text(const json_t *arguments, const char *key)
+{
+        return json_string_value(json_object_get(arguments, key));
+}
+
+static json_t *names_to_json(struct daemon *daemon, const struct monitor_agent *agent)
+{
+        size_t counts[REFRESH_FAILING + 1] = {};
+
+        if (agent->policy)
+                refresh_counts(daemon->monitor->refresh, agent->policy->version, counts);
+        return json_pack("{s:I,s:I,s:I}", "resolved", (json_int_t)counts[REFRESH_RESOLVED], "failed",
+                         (json_int_t)counts[REFRESH_FAILING], "pending", (json_int_t)counts[REFRESH_WAITING]);
+}
+
+json_t *agent_to_json(struct daemon *daemon, struct monitor_agent *agent)
+{
+        const struct agent_entry *entry = datapath_agent(daemon->monitor->datapath, agent->id);
+        json_t *verified = agent->verified_ns
+                                   ? json_integer((json_int_t)((monitor_now() - agent->verified_ns) / NSEC_PER_SEC))
+                                   : json_null();
+
+        return json_pack("{s:s,s:s,s:s,s:I,s:s,s:I,s:s,s:s,s:o,s:[ii],s:o,s:s}", "name", agent->name, "mode",
+                         monitor_agent_mode(agent), "policy", agent->policy ? agent->policy->policy->name : "",
+                         "generation", (json_int_t)WORD_GENERATION(entry->word), "cgroup", agent->path, "cgroup_id",
+                         (json_int_t)agent->cgroup_id, "state",
+                         agent->broken        ? "broken"
+                         : agent->verified_ns ? "enforcing"
+                                              : "attaching",
+                         "detail", agent->detail, "verified_s", verified, "tiers", 1, 2, "names",
+                         names_to_json(daemon, agent), "origin", agent->entry[0] ? "config" : "attach");
+}
+
+/* A configured agent whose cgroup is not there. Globs have no agent until they match. */
+static json_t *waiting_to_json(const struct agent_spec *spec)
+{
+        return json_pack("{s:s,s:s,s:s,s:n,s:s,s:n,s:s,s:s,s:n,s:[],s:{s:i,s:i,s:i},s:s}", "name", spec->name, "mode",
+                         "enforce", "policy", spec->policy, "generation", "cgroup", spec->cgroup, "cgroup_id", "state",
+                         "waiting", "detail", "its cgroup does not exist", "verified_s", "tiers", "names", "resolved",
+                         0, "failed", 0, "pending", 0, "origin", "config");
+}
+
+static json_t *by_reason(const __u64 *counts)
+{
+        json_t *reasons = json_object();
+        __u64 total = 0;
+
+        for (size_t i = 0; i < REASON_MAX; i++) {
+                if (!counts[i])
+                        continue;
+                total += counts[i];
+                (void)json_object_set_new(reasons, verdict_reason_to_string((enum verdict_reason)i),
+                                          json_integer((json_int_t)counts[i]));
+        }
+        return json_pack("{s:I,s:o}", "total", (json_int_t)total, "by_reason", reasons);
+}
+
+static json_t *traffic_to_json(__u64 packets, __u64 bytes)
+{
+        return json_pack("{s:I,s:I}", "packets", (json_int_t)packets, "bytes", (json_int_t)bytes);
+}
+
+static json_t *counters_to_json(struct daemon *daemon, const struct monitor_agent *agent)
+{
+        struct agent_counters counters = {};
+        __u64 packets[2] = {}, bytes[2] = {};
+
+        (void)datapath_counters(daemon->monitor->datapath, agent->id, &counters);
+        (void)datapath_traffic(daemon->monitor->datapath, agent->id, packets, bytes);
+        return json_pack("{s:{s:o,s:o},s:o,s:o,s:I,s:I}", "allowed", "egress",
+                         traffic_to_json(packets[DIRECTION_EGRESS], bytes[DIRECTION_EGRESS]), "ingress",
+                         traffic_to_json(packets[DIRECTION_INGRESS], bytes[DIRECTION_INGRESS]), "denied",
+                         by_reason(counters.denied), "would_deny", by_reason(counters.would_deny), "redirected",
+                         (json_int_t)counters.redirected, "events_lost", (json_int_t)counters.events_lost);
+}
+
+static int by_name(struct monitor_agent *a, struct monitor_agent *b)
+{
+        return strcmp(a->name, b->name);
+}
+
+static json_t *all_agents(struct daemon *daemon, bool with_counters)
+{
+        const struct config *config = daemon->monitor->config->config;
+        struct monitor_agent *agent, *next;
+        json_t *agents = json_array();
+
+        HASH_SORT(daemon->monitor->agents, by_name);
+        HASH_ITER (hh, daemon->monitor->agents, agent, next) {
+                json_t *item = agent_to_json(daemon, agent);
+
+                if (with_counters)
+                        (void)json_object_set_new(item, "counters", counters_to_json(daemon, agent));
+                (void)json_array_append_new(agents, item);
+        }
+        for (size_t i = 0; i < config->n_agents; i++) {
+                json_t *item;
+
+                if (cgroup_path_is_glob(config->agents[i].cgroup) ||
+                    monitor_agent_find(daemon->monitor, config->agents[i].name))
+                        continue;
+                item = waiting_to_json(&config->agents[i]);
+                if (with_counters)
+                        (void)json_object_set_new(item, "counters", json_null());
+                (void)json_array_append_new(agents, item);
+        }
+        return agents;
+}
+
+static void problem_add(json_t *problems, const char *format, ...) __attribute__((format(printf, 2, 3)));
+static void problem_add(json_t *problems, const char *format, ...)
+{
+        char text[320];
+        va_list list;
+
+        va_start(list, format);
+        (void)vsnprintf(text, sizeof(text), format, list);
+        va_end(list);
+        (void)json_array_append_new(problems, json_string(text));
+}
+
+static json_t *problems_find(struct daemon *daemon, const struct event_statistics *events)
+{
+        struct datapath_usage usage[8];
+        struct monitor_agent *agent, *next;
+        json_t *problems = json_array();
+        size_t n;
+
+        HASH_ITER (hh, daemon->monitor->agents, agent, next)
+                if (agent->broken)
+                        problem_add(problems, "agent '%s': %s", agent->name, agent->detail);
+        n = datapath_usage(daemon->monitor->datapath, usage, ARRAY_SIZE(usage));
+        for (size_t i = 0; i < n; i++)
+                if (usage[i].entries >= usage[i].capacity / 10 * 9)
+                        problem_add(problems, "the kernel's table '%s' is nearly full: %u of %u", usage[i].map,
+                                    usage[i].entries, usage[i].capacity);
+        if (dns_supervisor_pid(daemon->monitor->dns) <= 0)
+                problem_add(problems, "the DNS worker is not running: look-ups fail");
+        if (events->lost_sink)
+                problem_add(problems, "%llu events could not be written to '%s'", (unsigned long long)events->lost_sink,
+                            daemon->events_target);
+        return problems;
+}
+
+void verb_status(void *context, struct control_request *request, const json_t *arguments)
+{
+        struct daemon *daemon = context;
+        struct event_statistics events = {};
+        struct utsname name = {};
+        json_t *problems;
+        __u64 total = 0;
+
+        (void)uname(&name);
+        event_bus_statistics(daemon->bus, &events);
+        for (size_t i = 0; i < EVENT_TYPE_MAX; i++)
+                total += events.total[i];
+        problems = problems_find(daemon, &events);
+
+        control_reply(
+                request,
+                json_pack("{s:s,s:i,s:I,s:I,s:s,s:s,s:b,s:o,"
+                          "s:[{s:i,s:s,s:b,s:s},{s:i,s:s,s:b,s:s},{s:i,s:s,s:b,s:s},{s:i,s:s,s:b,s:s}],"
+                          "s:{s:i,s:i},s:{s:s,s:I,s:I,s:I,s:I},s:o}",
+                          "version", AGENTD_VERSION, "pid", (int)getpid(), "uptime_s",
+                          (json_int_t)((monitor_now() - daemon->monitor->started_ns) / NSEC_PER_SEC), "generation",
+                          (json_int_t)datapath_generation(daemon->monitor->datapath), "kernel", name.release, "config",
+                          daemon->config_path, "healthy", (int)(json_array_size(problems) == 0), "problems", problems,
+                          "tiers", "tier", 1, "name", "system calls", "present", 1, "detail", "", "tier", 2, "name",
+                          "packets", "present", 1, "detail", "", "tier", 3, "name", "veth", "present", 0, "detail",
+                          "not in this build: packet sockets are not seen", "tier", 4, "name", "socket creation (LSM)",
+                          "present", 0, "detail", "not in this build: packet sockets are not refused", "dns", "pid",
+                          (int)dns_supervisor_pid(daemon->monitor->dns), "restarts",
+                          (int)dns_supervisor_restarts(daemon->monitor->dns), "events", "target", daemon->events_target,
+                          "total", (json_int_t)total, "lost_ring", (json_int_t)events.lost_ring, "lost_sink",
+                          (json_int_t)events.lost_sink, "lost_subscribers", (json_int_t)events.lost_subscribers,
+                          "agents", all_agents(daemon, false)));
+}
+
+void verb_agents(void *context, struct control_request *request, const json_t *arguments)
+{
+        control_reply(request, json_pack("{s:o}", "agents", all_agents(context, true)));
+}
+
+static void audit(struct daemon *daemon, struct control_request *request, const struct monitor_agent *agent,
+                  const char *what)
+{
+        monitor_event(daemon->monitor, EVENT_AUDIT, agent, REASON_NONE, "%s by uid %u, pid %d", what,
+                      (unsigned)control_uid(request), (int)control_pid(request));
+}
+
+void verb_attach(void *context, struct control_request *request, const json_t *arguments)
+{
+        struct daemon *daemon = context;
+        const char *name = argument_text(arguments, "name"), *cgroup = argument_text(arguments, "cgroup");
+        const char *policy = argument_text(arguments, "policy"), *mode_text = argument_text(arguments, "mode");
+        enum monitor_mode mode = MONITOR_MODE_POLICY;
+        struct monitor_error error = {};
+        struct monitor_agent *agent;
+        _cleanup_free_ char *path = NULL;
+        int r;
+
+        if (!name || !cgroup || !policy) {
+                control_error(request, 2, "attach needs 'name', 'cgroup' and 'policy'");
+                return;
+        }
+        if (mode_text) {
+                if (strcmp(mode_text, "enforce") == 0) {
+                        mode = MONITOR_MODE_ENFORCE;
+                } else if (strcmp(mode_text, "audit") == 0) {
+                        mode = MONITOR_MODE_AUDIT;
+                } else {
+                        control_error(request, 2, "unknown mode '%s'; 'enforce' or 'audit'", mode_text);
+                        return;
+                }
+        }
+        r = cgroup_path_canonical(&daemon->monitor->mount, cgroup, &path);
+        if (r < 0) {
+                control_error(request, 2, "cgroup '%s': %s", cgroup,
+                              r == -EISDIR ? "the root of the hierarchy would be the whole host; name a cgroup below it"
+                                           : "not a path below the cgroup v2 mount");
+                return;
+        }
+        if (cgroup_path_is_glob(path)) {
+                control_error(request, 2, "cgroup '%s' is a glob; attach takes one cgroup", cgroup);
+                return;
+        }
+        r = monitor_attach(daemon->monitor, name, "", path, policy, mode, &error, &agent);
+        if (r < 0) {
+                control_error(request, error.exit_status, "%s", error.text);
+                return;
+        }
+        if (agent_watch_follow(daemon->watch, agent->name, agent->path, agent->cgroup_id) < 0)
+                (void)agent_watch_rescan(daemon->watch);
+        audit(daemon, request, agent, "attached");
+        if (daemon_pending_add(daemon, request, agent->name, monitor_now() + 5 * NSEC_PER_SEC) < 0)
+                control_reply(request, agent_to_json(daemon, agent));
+}
+
+void verb_detach(void *context, struct control_request *request, const json_t *arguments)
+{
+        struct daemon *daemon = context;
+        const char *name = argument_text(arguments, "name");
+        struct monitor_agent *agent = name ? monitor_agent_find(daemon->monitor, name) : NULL;
+
+        if (!name) {
+                control_error(request, 2, "detach needs 'name'");
+                return;
+        }
+        if (!agent) {
+                control_error(request, 1, "no agent '%s'; see `agentctl agents`", name);
+                return;
+        }
+        audit(daemon, request, agent, "detached");
+        if (!agent->entry[0])
+                agent_watch_unfollow(daemon->watch, agent->name);
+        monitor_detach(daemon->monitor, agent);
+        control_reply(request, json_pack("{s:s}", "name", name));
+}
+
+void verb_wait(void *context, struct control_request *request, const json_t *arguments)
+{
+        struct daemon *daemon = context;
+        const char *name = argument_text(arguments, "name");
+        const json_t *timeout = json_object_get(arguments, "timeout_ms");
+        json_int_t timeout_ms = json_is_integer(timeout) ? json_integer_value(timeout) : 10000;
+
+        if (!name || timeout_ms < 0 || timeout_ms > 86400000) {
+                control_error(request, 2, "wait needs 'name', and a 'timeout_ms' of at most a day");
+                return;
+        }
+        (void)agent_watch_rescan(daemon->watch);
+        if (daemon_pending_add(daemon, request, name, monitor_now() + (__u64)timeout_ms * NSEC_PER_MSEC) < 0)
+                control_error(request, 1, "out of memory");
+}
+
+struct dns_context {
+        json_t *names; /* by name */
+        const struct monitor_agent *agent;
+        __u64 now_ns;
+};
+
+static json_t *dns_name(struct dns_context *dns, const char *name, const char *state)
+{
+        json_t *item = json_object_get(dns->names, name);
+        __u32 rule = RULE_NONE;
+
+        if (item)
+                return item;
+        if (dns->agent->policy)
+                (void)domain_set_match(dns->agent->policy->compiled->allow_domains, name, &rule, 1);
+        item = json_pack("{s:s,s:o,s:s,s:n,s:[]}", "name", name, "rule",
+                         dns->agent->policy && rule < dns->agent->policy->policy->n_rules
+                                 ? json_string(dns->agent->policy->policy->rules[rule].id)
+                                 : json_null(),
+                         "state", state, "error", "addresses");
+        (void)json_object_set_new(dns->names, name, item);
+        return item;
+}
+
+static void dns_add_refresh(void *context, const struct refresh_view *view)
+{
+        static const char *const states[] = {"pending", "resolved", "failed"};
+        json_t *item = dns_name(context, view->name, states[view->state]);
+
+        if (view->error)
+                (void)json_object_set_new(item, "error", json_string(strerror(-view->error)));
+}
+
+static bool dns_add_pair(void *context, const struct learned_view *view)
+{
+        struct dns_context *dns = context;
+        json_t *item = dns_name(dns, view->name, "learned");
+        char text[ADDRESS_TEXT_MAX];
+
+        (void)json_array_append_new(
+                json_object_get(item, "addresses"),
+                json_pack("{s:s,s:I}", "ip", address_format(view->address, text), "expires_in_s",
+                          ((json_int_t)view->expires_ns - (json_int_t)dns->now_ns) / (json_int_t)NSEC_PER_SEC));
+        return true;
+}
+
+void verb_dns(void *context, struct control_request *request, const json_t *arguments)
+{
+        struct daemon *daemon = context;
+        const char *name = argument_text(arguments, "agent");
+        struct dns_context dns = {.now_ns = monitor_now()};
+        json_t *list, *item;
+        const char *key;
+
+        dns.agent = name ? monitor_agent_find(daemon->monitor, name) : NULL;
+        if (!dns.agent) {
+                control_error(request, name ? 1 : 2, "no agent '%s'; see `agentctl agents`", name ? name : "");
+                return;
+        }
+        dns.names = json_object();
+        if (dns.agent->policy)
+                refresh_each(daemon->monitor->refresh, dns.agent->policy->version, dns_add_refresh, &dns);
+        learned_each(daemon->monitor->learned, dns.agent->id, dns_add_pair, &dns);
+
+        list = json_array();
+        json_object_foreach(dns.names, key, item)(void) json_array_append(list, item);
+        json_decref(dns.names);
+        control_reply(request, json_pack("{s:s,s:o}", "agent", name, "names", list));
+}
