@@ -8,6 +8,7 @@
 
 #include "agentd/daemon.h"
 #include "agentd/util/cleanup.h"
+#include "agentd/util/macro.h"
 #include "agentd/version.h"
 
 static const char *argument_text(const json_t *arguments, const char *key)

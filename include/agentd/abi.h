@@ -122,6 +122,7 @@ struct agent_entry {
         __u16 dns_ports[DNS_PORTS]; /* host order; where the agent's listener may be found on loopback */
         __u8 name[AGENT_NAME_MAX];  /* NUL-padded: lets a new daemon adopt what it finds */
         __u8 policy[AGENT_NAME_MAX];
-        __u8 reserved[40];
+        __u8 mode; /* the daemon's: an override of the policy's mode */
+        __u8 reserved[39];
 };
 ABI_SIZE(struct agent_entry, 192);
