@@ -70,6 +70,12 @@ static __u64 mix_text(__u64 hash, const char *text, size_t size)
         return mix(hash, size);
 }
 
+/* Look-ups have no address: their destination is the name. */
+static bool event_is_of_name(const struct event *event)
+{
+        return event->type == EVENT_DNS || !event->has_destination;
+}
+
 static __u64 event_hash(const struct aggregate *aggregate, const struct event *event)
 {
         __u64 hash = aggregate->seed[0];
@@ -79,8 +85,7 @@ static __u64 event_hash(const struct aggregate *aggregate, const struct event *e
         hash = mix(hash, event->destination.halves[1] ^ aggregate->seed[1]);
         hash = mix(hash, (__u64)event->type << 48 | (__u64)event->reason << 32 | (__u64)event->ip_protocol << 16 |
                                  event->destination_port);
-        /* Look-ups have no address: their destination is the name. */
-        if (event->type == EVENT_DNS)
+        if (event_is_of_name(event))
                 hash = mix_text(hash, event->name, sizeof(event->name));
         return hash;
 }
@@ -92,7 +97,7 @@ static bool event_is_repeat(const struct event *one, const struct event *two)
                one->has_destination == two->has_destination &&
                !memcmp(&one->destination, &two->destination, sizeof(one->destination)) &&
                !strncmp(one->agent, two->agent, sizeof(one->agent)) &&
-               (one->type != EVENT_DNS || !strncmp(one->name, two->name, sizeof(one->name)));
+               (!event_is_of_name(one) || !strncmp(one->name, two->name, sizeof(one->name)));
 }
 
 /* What has no destination to repeat (an agent's start, a repair) is never summed. */

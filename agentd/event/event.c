@@ -210,10 +210,7 @@ size_t event_format_line(const struct event *event, char *buffer)
         add_end(&writer, ",\"dst\":", event->has_destination, &event->destination, ports && event->has_destination,
                 event->destination_port, event->name, sizeof(event->name));
         add_process(&writer, event);
-        if (event->cgroup_id)
-                add_number(&writer, ",\"cgroup_id\":", event->cgroup_id);
-        else
-                text_add(&writer, ",\"cgroup_id\":null");
+        add_number(&writer, ",\"cgroup_id\":", event->cgroup_id);
         add_flow(&writer, event->flow);
         add_number(&writer, ",\"bytes\":", event->bytes);
         add_number(&writer, ",\"count\":", MAX(event->count, 1u));
