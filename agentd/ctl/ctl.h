@@ -51,10 +51,7 @@ extern const struct ctl_verb ctl_verbs[]; /* ended by a NULL name */
  * status to exit with (help was printed, or an error). argv is permuted. */
 int ctl_options_parse(int argc, char **argv, const struct ctl_verb **ret_verb, struct ctl_arguments *ret);
 
-/* The word of candidates (ended by NULL) that a typing error may have meant; NULL: none is near. */
-const char *ctl_suggest(const char *word, const char *const *candidates);
-
-/* "10s", "5m", "250ms", "1h", "7d", "30" (seconds). 0 or -EINVAL. */
+/* "10s", "5m", "250ms", "1h30m", "7d". 0 or -errno. */
 int ctl_duration_parse(const char *text, unsigned long long *ret_ms);
 
 /* Verbs. */

@@ -12,6 +12,8 @@
 #include "agentd/ctl/print.h"
 #include "agentd/util/cleanup.h"
 #include "agentd/util/macro.h"
+#include "agentd/util/parse.h"
+#include "agentd/util/suggest.h"
 
 enum { WORD_MAX = 64 };
 
@@ -45,32 +47,32 @@ static const struct {
         {'n', "-n, --lines N       only the newest N"},
 };
 
-static void print_options(const struct ctl_verb *verb, FILE *file)
+static void print_options(const struct ctl_verb *verb)
 {
-        fputs("\nOptions:\n", file);
+        fputs("\nOptions:\n", stdout);
         for (size_t i = 0; verb && i < ARRAY_SIZE(option_help); i++)
                 if (strchr(verb->options, option_help[i].letter))
-                        fprintf(file, "  %s\n", option_help[i].text);
+                        printf("  %s\n", option_help[i].text);
         fputs("  -o, --output FORMAT text (the default) or json\n"
               "  --socket PATH       the daemon's socket (or AGENTD_SOCKET in the environment)\n"
               "  --config FILE       a configuration file; its daemon.socket is asked\n"
               "  -h, --help          this text\n"
               "  --version           the version\n",
-              file);
+              stdout);
 }
 
-static void print_usage(FILE *file)
+static void print_usage(void)
 {
         fputs("Usage: agentctl VERB [ARGUMENT...] [OPTION...]\n"
               "Shows and changes what agentd enforces.\n\nVerbs:\n",
-              file);
+              stdout);
         for (const struct ctl_verb *verb = ctl_verbs; verb->name; verb++)
                 if (verb->run)
-                        fprintf(file, "  %-16s %s\n", verb->name, verb->summary);
-        print_options(NULL, file);
+                        printf("  %-16s %s\n", verb->name, verb->summary);
+        print_options(NULL);
         fputs("\n'agentctl VERB --help' tells more. Exit status: 0 done, 1 failed or denied, 2 wrong usage or\n"
               "configuration, 3 the daemon cannot be reached, 4 this host cannot enforce it.\n",
-              file);
+              stdout);
 }
 
 static void print_verb_help(const struct ctl_verb *verb)
@@ -78,87 +80,34 @@ static void print_verb_help(const struct ctl_verb *verb)
         printf("Usage: agentctl %s%s%s\n%s\n", verb->name, verb->synopsis[0] ? " " : "", verb->synopsis, verb->summary);
         if (verb->details)
                 printf("\n%s\n", verb->details);
-        print_options(verb, stdout);
-        printf("\nExample:\n  %s\n", verb->example);
+        print_options(verb);
+        if (verb->run)
+                printf("\nExample:\n  %s\n", verb->example);
+        else
+                puts("\nNot in this build yet.");
 }
 
 int ctl_duration_parse(const char *text, unsigned long long *ret_ms)
 {
-        static const struct {
-                const char *unit;
-                unsigned long long ms;
-        } units[] = {{"ms", 1}, {"", 1000}, {"s", 1000}, {"m", 60000}, {"h", 3600000}, {"d", 86400000}};
-        unsigned long long value;
-        char *end;
+        __u64 ns;
+        int r = parse_duration(text, &ns);
 
-        if (text[0] < '0' || text[0] > '9')
-                return -EINVAL;
-        errno = 0;
-        value = strtoull(text, &end, 10);
-        if (errno != 0)
-                return -EINVAL;
-        for (size_t i = 0; i < ARRAY_SIZE(units); i++)
-                if (!strcmp(end, units[i].unit)) {
-                        /* A century is enough, and cannot overflow anywhere. */
-                        if (value > 36500ull * 86400000 / units[i].ms)
-                                return -EINVAL;
-                        *ret_ms = value * units[i].ms;
-                        return 0;
-                }
-        return -EINVAL;
-}
-
-/* Changes to make one word the other; a swap of neighbours is one. */
-static unsigned word_distance(const char *one, const char *two)
-{
-        unsigned rows[3][WORD_MAX + 1];
-        size_t length_one = strlen(one), length_two = strlen(two);
-
-        if (length_one > WORD_MAX || length_two > WORD_MAX)
-                return WORD_MAX;
-        for (size_t j = 0; j <= length_two; j++)
-                rows[0][j] = (unsigned)j;
-        for (size_t i = 1; i <= length_one; i++) {
-                unsigned *row = rows[i % 3], *above = rows[(i + 2) % 3], *second = rows[(i + 1) % 3];
-
-                row[0] = (unsigned)i;
-                for (size_t j = 1; j <= length_two; j++) {
-                        unsigned change = above[j - 1] + (one[i - 1] != two[j - 1]);
-
-                        row[j] = MIN(change, MIN(above[j], row[j - 1]) + 1);
-                        if (i > 1 && j > 1 && one[i - 1] == two[j - 2] && one[i - 2] == two[j - 1])
-                                row[j] = MIN(row[j], second[j - 2] + 1);
-                }
-        }
-        return rows[length_one % 3][length_two];
-}
-
-const char *ctl_suggest(const char *word, const char *const *candidates)
-{
-        unsigned nearest = (unsigned)MAX(strlen(word) / 3, 1u) + 1;
-        const char *found = NULL;
-
-        for (; *candidates; candidates++) {
-                unsigned distance = word_distance(word, *candidates);
-
-                if (distance < nearest) {
-                        nearest = distance;
-                        found = *candidates;
-                }
-        }
-        return found;
+        if (r < 0)
+                return r;
+        *ret_ms = ns / NSEC_PER_MSEC;
+        return 0;
 }
 
 static int unknown_option(const char *given)
 {
-        const char *names[ARRAY_SIZE(options)] = {NULL};
+        const char *names[ARRAY_SIZE(options) - 1];
         const char *name = given + strspn(given, "-"), *near;
         char word[WORD_MAX];
 
         for (size_t i = 0; options[i].name; i++)
                 names[i] = options[i].name;
         snprintf(word, sizeof(word), "%.*s", (int)strcspn(name, "="), name);
-        near = strlen(word) > 1 ? ctl_suggest(word, names) : NULL;
+        near = strlen(word) > 1 ? suggest_closest(word, names, ARRAY_SIZE(names)) : NULL;
         if (near)
                 print_error("unknown option '%s'; did you mean '--%s'?", given, near);
         else
@@ -169,7 +118,7 @@ static int unknown_option(const char *given)
 /* The verb at the beginning of words, of one word or two. Dies with the suggestion otherwise. */
 static int find_verb(char **words, int n_words, const struct ctl_verb **ret, int *ret_n)
 {
-        const char *names[64] = {NULL};
+        const char *names[64];
         char first[WORD_MAX], two[2 * WORD_MAX + 2];
         bool group = false;
         size_t n_names = 0;
@@ -192,14 +141,14 @@ static int find_verb(char **words, int n_words, const struct ctl_verb **ret, int
                 print_error("'%s' needs a second word; 'agentctl --help' lists them", words[0]);
                 return CTL_USAGE;
         }
-        for (const struct ctl_verb *verb = ctl_verbs; verb->name && n_names < ARRAY_SIZE(names) - 1; verb++)
+        for (const struct ctl_verb *verb = ctl_verbs; verb->name && n_names < ARRAY_SIZE(names); verb++)
                 if (group == (strchr(verb->name, ' ') != NULL))
                         names[n_names++] = verb->name;
-        near = ctl_suggest(group ? two : words[0], names);
+        near = suggest_closest(group ? two : words[0], names, n_names);
         if (!near && !group) {
-                static const char *const groups[] = {"policy", "budget", NULL};
+                static const char *const groups[] = {"policy", "budget"};
 
-                near = ctl_suggest(words[0], groups);
+                near = suggest_closest(words[0], groups, ARRAY_SIZE(groups));
         }
         if (near)
                 print_error("unknown verb '%s'; did you mean '%s'?", group ? two : words[0], near);
@@ -324,18 +273,22 @@ int ctl_options_parse(int argc, char **argv, const struct ctl_verb **ret_verb, s
                 ret->n_words--;
         }
         if (ret->n_words == 0) {
-                print_usage(help ? stdout : stderr);
-                return help ? print_end() : CTL_USAGE;
+                if (!help) {
+                        print_error("a verb is needed; 'agentctl --help' lists them");
+                        return CTL_USAGE;
+                }
+                print_usage();
+                return print_end();
         }
         /* `agentctl policy --help`: the list has them all. */
         if (help && ret->n_words == 1 && (!strcmp(ret->words[0], "policy") || !strcmp(ret->words[0], "budget"))) {
-                print_usage(stdout);
+                print_usage();
                 return print_end();
         }
         status = find_verb(ret->words, ret->n_words, &verb, &n_verb);
         if (status != CTL_OK)
                 return status;
-        if (help && verb->run) {
+        if (help) {
                 print_verb_help(verb);
                 return print_end();
         }

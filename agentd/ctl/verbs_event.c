@@ -12,6 +12,7 @@
 #include "agentd/event/event.h"
 #include "agentd/policy/policy.h"
 #include "agentd/util/cleanup.h"
+#include "agentd/util/suggest.h"
 
 enum { FOLLOW_DEFAULT = 10 };
 
@@ -35,14 +36,14 @@ static bool print_event_text(const json_t *event)
 
 static int check_type(const char *type)
 {
-        const char *names[EVENT_TYPE_MAX + 1] = {NULL};
+        const char *names[EVENT_TYPE_MAX];
         const char *near;
 
         if (!type || event_type_from_string(type) >= 0)
                 return CTL_OK;
         for (int i = 0; i < EVENT_TYPE_MAX; i++)
                 names[i] = event_type_to_string(i);
-        near = ctl_suggest(type, names);
+        near = suggest_closest(type, names, ARRAY_SIZE(names));
         if (near)
                 print_error("unknown event type '%s'; did you mean '%s'?", type, near);
         else
@@ -52,14 +53,14 @@ static int check_type(const char *type)
 
 static int check_reason(const char *reason)
 {
-        const char *names[REASON_MAX + 1] = {NULL};
+        const char *names[REASON_UNIX_SOCKET];
         const char *near;
 
         if (!reason || verdict_reason_from_string(reason) > 0)
                 return CTL_OK;
         for (int i = REASON_NO_RULE; i <= REASON_UNIX_SOCKET; i++)
                 names[i - 1] = verdict_reason_to_string(i);
-        near = ctl_suggest(reason, names);
+        near = suggest_closest(reason, names, ARRAY_SIZE(names));
         if (near)
                 print_error("unknown reason '%s'; did you mean '%s'?", reason, near);
         else
