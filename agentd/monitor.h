@@ -96,12 +96,13 @@ struct monitor {
         __u32 next_listener;
         __u64 started_ns;
         unsigned closing;
+        bool verdicts_only;
         struct monitor_settling *settlings;
 };
 
 struct monitor_options {
-        const char *directory;   /* of the pins */
-        const char *worker_user; /* NULL: default */
+        const char *directory; /* of the pins */
+        bool verdicts_only;    /* no lifecycle and learn events: for a person at a terminal */
 };
 
 /* Text of a failure for a user; one line. */

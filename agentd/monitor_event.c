@@ -41,7 +41,7 @@ void monitor_event(struct monitor *monitor, enum event_type type, const struct m
         struct event event = {.type = type, .reason = reason, .ip_protocol = 255};
         va_list arguments;
 
-        if (!monitor->bus)
+        if (monitor->verdicts_only && type == EVENT_LIFECYCLE)
                 return;
         monitor_event_fill(monitor, agent, &event);
         va_start(arguments, format);

@@ -61,7 +61,7 @@ static int learn_one(struct monitor *monitor, struct monitor_agent *agent, const
                 }
                 return r;
         }
-        if (change == LEARNED_NEW_ADDRESS) {
+        if (change == LEARNED_NEW_ADDRESS && !monitor->verdicts_only) {
                 struct event event = {.type = EVENT_LEARN, .ip_protocol = 255};
 
                 monitor_event_fill(monitor, agent, &event);

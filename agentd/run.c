@@ -274,6 +274,7 @@ static int monitor_open(struct run *run, const struct run_options *options, stru
                 return r;
         }
         monitor_options.directory = run->pins;
+        monitor_options.verdicts_only = !options->events;
         return monitor_new(&run->loop, &monitor_options, config, run->bus, error, &run->monitor);
 }
 
@@ -296,11 +297,11 @@ static void summary_reasons(const char *title, const __u64 *counts)
 
         for (size_t i = 0; i < REASON_MAX; i++)
                 total += counts[i];
-        fprintf(stderr, "  %-11s %llu", title, (unsigned long long)total);
+        fprintf(stderr, "  %-11s %llu%s", title, (unsigned long long)total, total ? ":" : "");
         for (size_t i = 0; i < REASON_MAX; i++)
                 if (counts[i])
-                        fprintf(stderr, "%s%s %llu", total == counts[i] ? " (" : " ",
-                                verdict_reason_to_string((enum verdict_reason)i), (unsigned long long)counts[i]);
+                        fprintf(stderr, " %s %llu", verdict_reason_to_string((enum verdict_reason)i),
+                                (unsigned long long)counts[i]);
         fprintf(stderr, "\n");
 }
 
@@ -361,8 +362,15 @@ static void run_close(struct run *run)
         close_fd(&run->cgroup_fd);
         monitor_free(run->monitor);
         event_bus_free(run->bus);
-        if (run->pins)
+        if (run->pins) {
                 (void)datapath_uninstall(run->pins);
+                /* Shared with other runs and a daemon: they go when nobody is left in them. */
+                for (int i = 0; i < 3; i++) {
+                        *strrchr(run->pins, '/') = '\0';
+                        if (rmdir(run->pins) < 0)
+                                break;
+                }
+        }
         run_user_free(run->user);
         free(run->cgroup);
         free(run->pins);
