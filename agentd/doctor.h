@@ -22,7 +22,8 @@ struct doctor_check {
         const char *advice; /* static; what to do when it is not ok; "" otherwise */
 };
 
-/* A result of a real try. name: of the check that it decides: "tcx", "connect_unix", "sock_destroy", "lsm_cgroup", or
+/* A result of a real try. name: of the check that it decides: "tcx", "connect_unix", "sock_destroy",
+ * "bpf_sock_destroy", "lsm_cgroup", or
  * "bpf" (programs load at all). Unknown names become optional checks of their own. */
 struct doctor_probe {
         const char *name;
