@@ -306,7 +306,8 @@ int learned_add(struct learned *learned, __u32 agent_id, const char *name, const
                 }
         }
 
-        *ret_change = change;
+        if (ret_change)
+                *ret_change = change;
         if (ret_expires_ns)
                 *ret_expires_ns = address_expires(entry);
         return 0;

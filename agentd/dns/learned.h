@@ -38,8 +38,8 @@ enum learned_change {
 };
 
 /*
- * The expiry only ever moves to later. name: canonical. *ret_expires_ns: of the address, the latest of its names (may
- * be NULL). 0; -ENOSPC: full, nothing has changed; -EINVAL; -ENOMEM.
+ * The expiry only ever moves to later. name: canonical. *ret_expires_ns: of the address, the latest of its names. Both
+ * may be NULL. 0; -ENOSPC: full, nothing has changed; -EINVAL; -ENOMEM.
  */
 int learned_add(struct learned *learned, __u32 agent_id, const char *name, const struct address *address,
                 __u64 expires_ns, enum learned_change *ret_change, __u64 *ret_expires_ns);
