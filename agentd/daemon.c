@@ -12,6 +12,7 @@
 #include <string.h>
 #include <sys/stat.h>
 
+#include "agentd/policy/report.h"
 #include "agentd/util/cleanup.h"
 #include "agentd/util/log.h"
 #include "agentd/util/notify.h"
@@ -165,32 +166,6 @@ int daemon_pending_add(struct daemon *daemon, struct control_request *request, c
         return uv_timer_start(&daemon->pending_timer, on_pending, 0, PENDING_MS);
 }
 
-json_t *diagnostics_to_json(const struct diagnostics *diagnostics)
-{
-        static const char *const kinds[] = {"error", "unsupported", "warning"};
-        json_t *errors = json_array();
-
-        for (size_t i = 0; errors && i < diagnostics->n_items; i++) {
-                const struct diagnostic *item = &diagnostics->items[i];
-
-                (void)json_array_append_new(errors, json_pack("{s:s,s:i,s:i,s:s,s:s}", "file", item->file, "line",
-                                                              (int)item->line, "column", (int)item->column, "kind",
-                                                              kinds[item->kind], "text", item->text));
-        }
-        return errors;
-}
-
-static void diagnostics_log(const struct diagnostics *diagnostics)
-{
-        for (size_t i = 0; i < diagnostics->n_items; i++) {
-                const struct diagnostic *item = &diagnostics->items[i];
-                bool warning = item->kind == DIAGNOSTIC_WARNING;
-
-                (void)log_full(warning ? LOG_LEVEL_WARNING : LOG_LEVEL_ERROR, 0, "%s:%u:%u: %s%s", item->file,
-                               item->line, item->column, warning ? "warning: " : "", item->text);
-        }
-}
-
 int daemon_reload(struct daemon *daemon, struct monitor_error *error, json_t **ret_errors, json_t **ret_result)
 {
         struct diagnostics diagnostics = {};
@@ -207,7 +182,7 @@ int daemon_reload(struct daemon *daemon, struct monitor_error *error, json_t **r
                         error->exit_status = 1;
                 (void)snprintf(error->text, sizeof(error->text), "'%s' is not valid; nothing has changed",
                                daemon->config_path);
-                *ret_errors = diagnostics_to_json(&diagnostics);
+                *ret_errors = report_diagnostics_json(&diagnostics);
         } else {
                 const char *target = config->daemon.events;
                 bool target_changed = strcmp(target, daemon->events_target) != 0;
@@ -442,7 +417,7 @@ int serve_main(int argc, char *argv[])
         }
 
         r = config_load(path, &diagnostics, &config);
-        diagnostics_log(&diagnostics);
+        report_diagnostics("agentd", &diagnostics, stderr);
         status = diagnostics_exit_status(&diagnostics);
         diagnostics_clear(&diagnostics);
         if (r < 0)

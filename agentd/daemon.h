@@ -42,7 +42,6 @@ extern const struct control_verb daemon_verbs[];
 int daemon_reload(struct daemon *daemon, struct monitor_error *error, json_t **ret_errors, json_t **ret_result);
 /* Answers the request with the agent when it is enforced and settled. Takes part in the request's life. */
 int daemon_pending_add(struct daemon *daemon, struct control_request *request, const char *name, __u64 deadline_ns);
-json_t *diagnostics_to_json(const struct diagnostics *diagnostics);
 
 /* verbs_agent.c */
 json_t *agent_to_json(struct daemon *daemon, struct monitor_agent *agent);

@@ -14,6 +14,7 @@
 #include <sys/wait.h>
 
 #include "agentd/monitor.h"
+#include "agentd/policy/report.h"
 #include "agentd/run_child.h"
 #include "agentd/util/cleanup.h"
 #include "agentd/util/log.h"
@@ -115,20 +116,6 @@ static int options_parse(int argc, char *argv[], struct run_options *ret)
         return 0;
 }
 
-static void diagnostics_print(const struct diagnostics *diagnostics)
-{
-        for (size_t i = 0; i < diagnostics->n_items; i++) {
-                const struct diagnostic *item = &diagnostics->items[i];
-
-                if (item->line > 0)
-                        (void)log_full(item->kind == DIAGNOSTIC_WARNING ? LOG_LEVEL_WARNING : LOG_LEVEL_ERROR, 0,
-                                       "%s:%u:%u: %s%s", item->file, item->line, item->column,
-                                       item->kind == DIAGNOSTIC_WARNING ? "warning: " : "", item->text);
-                else
-                        (void)log_full(LOG_LEVEL_ERROR, 0, "%s: %s", item->file, item->text);
-        }
-}
-
 /* The configuration, and which of its policies. Everything that fails here is agentd's failure: 125. */
 static int config_choose(const struct run_options *options, struct config **ret, const char **ret_policy)
 {
@@ -146,7 +133,7 @@ static int config_choose(const struct run_options *options, struct config **ret,
                         return log_error_errno(r, "cannot make the policy that denies all");
         } else {
                 r = config_load(options->config, &diagnostics, &config);
-                diagnostics_print(&diagnostics);
+                report_diagnostics("agentd", &diagnostics, stderr);
                 diagnostics_clear(&diagnostics);
                 if (r < 0)
                         return r;
@@ -173,9 +160,11 @@ static int config_choose(const struct run_options *options, struct config **ret,
                 for (size_t i = 0; i < config->n_policies && used < sizeof(names) - 1; i++)
                         used += (size_t)snprintf(names + used, sizeof(names) - used, "%s%s", i ? ", " : "",
                                                  config->policies[i]->name);
-                if (options->policy)
-                        log_error("no policy '%s' in %s; there are: %s", options->policy, options->config, names);
-                else if (config->n_policies == 0)
+                if (options->policy) {
+                        _cleanup_free_ char *text = report_unknown_policy(config, options->policy);
+
+                        log_error("%s; %s has: %s", text ? text : "no such policy", options->config, names);
+                } else if (config->n_policies == 0)
                         log_error("%s has no policy; add one under `policies:`", options->config);
                 else
                         log_error("%s has %zu policies; choose one with --policy: %s", options->config,

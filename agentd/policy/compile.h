@@ -57,6 +57,10 @@ __u32 compiled_policy_find(const struct compiled_policy *compiled, const struct 
 int compiled_policy_learned_list(const struct compiled_policy *compiled, const struct address *address,
                                  const char *const *names, size_t n_names, struct match_list **ret);
 
+/* What one name's rules allow, whatever its addresses are: the MATCH_BY_NAME part of the above. For `explain`. The same
+ * results. */
+int compiled_policy_name_list(const struct compiled_policy *compiled, const char *name, struct match_list **ret);
+
 /* May this canonical name be looked up? REASON_NONE: yes; REASON_DENY_RULE; REASON_NAME_NOT_ALLOWED. *ret_rule: the
  * rule that decided or RULE_NONE (ret_rule may be NULL). Deny wins. */
 enum verdict_reason compiled_policy_name_verdict(const struct compiled_policy *compiled, const char *name,

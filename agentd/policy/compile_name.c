@@ -159,12 +159,23 @@ static int buffer_add_name(struct match_buffer *buffer, size_t from, const struc
         return 0;
 }
 
+static int buffer_list(const struct match_buffer *buffer, struct match_list **ret)
+{
+        struct match_list *list = malloc(sizeof(*list) + buffer->n_matches * sizeof(*list->matches));
+
+        if (!list)
+                return -ENOMEM;
+        list->n_matches = (__u32)buffer->n_matches;
+        memcpy(list->matches, buffer->matches, buffer->n_matches * sizeof(*list->matches));
+        *ret = list;
+        return 0;
+}
+
 int compiled_policy_learned_list(const struct compiled_policy *compiled, const struct address *address,
                                  const char *const *names, size_t n_names, struct match_list **ret)
 {
         const struct match_list *by_cidr = compiled->lists[compiled_policy_find(compiled, address)];
         struct match_buffer buffer = {0};
-        struct match_list *list;
         bool allowing = false;
         size_t n_denies;
         int r;
@@ -192,11 +203,19 @@ int compiled_policy_learned_list(const struct compiled_policy *compiled, const s
                         return r;
         }
 
-        list = malloc(sizeof(*list) + buffer.n_matches * sizeof(*list->matches));
-        if (!list)
-                return -ENOMEM;
-        list->n_matches = (__u32)buffer.n_matches;
-        memcpy(list->matches, buffer.matches, buffer.n_matches * sizeof(*list->matches));
-        *ret = list;
-        return 0;
+        return buffer_list(&buffer, ret);
+}
+
+int compiled_policy_name_list(const struct compiled_policy *compiled, const char *name, struct match_list **ret)
+{
+        struct match_buffer buffer = {0};
+        bool allowing;
+        int r;
+
+        r = buffer_add_name(&buffer, 0, compiled, name, &allowing);
+        if (r < 0)
+                return r;
+        if (buffer.n_matches == 0)
+                return allowing ? -EACCES : -ENOENT;
+        return buffer_list(&buffer, ret);
 }
