@@ -37,8 +37,9 @@ static void population_tell(struct agent_watch *watch, struct watch_agent *agent
         _cleanup_close_ int fd = -1;
         bool populated = false;
 
-        if (!watch->callbacks->population || watch_agent_open(watch, agent->path, agent->cgroup_id, &fd) < 0 ||
-            cgroup_populated(fd, &populated) < 0 || (only_populated && !populated))
+        if (agent->released || !watch->callbacks->population ||
+            watch_agent_open(watch, agent->path, agent->cgroup_id, &fd) < 0 || cgroup_populated(fd, &populated) < 0 ||
+            (only_populated && !populated))
                 return;
         watch->callbacks->population(watch->context, agent->name, agent->cgroup_id, populated);
 }
@@ -149,7 +150,8 @@ static void agents_end(struct agent_watch *watch)
         while (gone) {
                 agent = gone;
                 gone = agent->next_gone;
-                watch->callbacks->vanished(watch->context, agent->name, agent->cgroup_id, agent->end);
+                if (!agent->released)
+                        watch->callbacks->vanished(watch->context, agent->name, agent->cgroup_id, agent->end);
                 watch_agent_free(agent);
         }
 }
@@ -434,9 +436,18 @@ int agent_watch_check(const struct cgroup_mount *mount, const struct agent_spec 
         return cgroup_path_canonical(mount, spec->cgroup, &pattern);
 }
 
+static void released_forget(struct agent_watch *watch, struct watch_agent *agent)
+{
+        if (!agent || !agent->released)
+                return;
+        watch_agent_unlink(watch, agent);
+        watch_agent_free(agent);
+}
+
 int agent_watch_set(struct agent_watch *watch, const struct agent_spec *specs, size_t n_specs, size_t *ret_bad)
 {
         struct watch_entry *entries = calloc(MAX(n_specs, 1u), sizeof(*entries));
+        struct watch_agent *agent, *next;
         int r = 0;
 
         if (!entries)
@@ -460,6 +471,9 @@ int agent_watch_set(struct agent_watch *watch, const struct agent_spec *specs, s
         entries_free(watch->entries, watch->n_entries);
         watch->entries = entries;
         watch->n_entries = n_specs;
+        /* Whom the caller had let go is offered again. */
+        HASH_ITER (hh, watch->agents, agent, next)
+                released_forget(watch, agent);
         return scan_now(watch);
 }
 
@@ -471,6 +485,8 @@ int agent_watch_follow(struct agent_watch *watch, const char *name, const char *
 
         if (strlen(name) >= AGENT_NAME_MAX)
                 return -EINVAL;
+        released_forget(watch, watch_agent_by_name(watch, name));
+        released_forget(watch, watch_agent_by_id(watch, cgroup_id));
         if (watch_agent_by_name(watch, name) || watch_agent_by_id(watch, cgroup_id))
                 return -EEXIST;
         r = watch_agent_open(watch, path, cgroup_id, &fd);
@@ -492,8 +508,13 @@ void agent_watch_unfollow(struct agent_watch *watch, const char *name)
 {
         struct watch_agent *agent = watch_agent_by_name(watch, name);
 
-        if (!agent || agent->entry)
+        if (!agent)
                 return;
+        if (agent->entry) {
+                watch_agent_unwatch(watch, agent);
+                agent->released = true;
+                return;
+        }
         watch_agent_unlink(watch, agent);
         watch_agent_free(agent);
 }

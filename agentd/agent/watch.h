@@ -70,6 +70,9 @@ int agent_watch_check(const struct cgroup_mount *mount, const struct agent_spec 
  * population, then forgotten. While followed, its cgroup is not offered by an entry. -EEXIST: name or cgroup is known
  * already. */
 int agent_watch_follow(struct agent_watch *watch, const char *name, const char *path, __u64 cgroup_id);
+/* The caller has let the agent go (agentctl detach): nothing more is told about it. A followed one is forgotten, so an
+ * entry that matches its cgroup takes it at the next scan; an entry's own stays away until agent_watch_set() or until
+ * its cgroup is replaced. */
 void agent_watch_unfollow(struct agent_watch *watch, const char *name);
 
 /* Scans now; callbacks are made before it returns. For `wait` and reload. 0 or -errno (-ENOMEM). */

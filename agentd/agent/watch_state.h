@@ -33,6 +33,7 @@ struct watch_agent {
         __u64 cgroup_id;
         int wd; /* of cgroup.events; -1: none */
         bool changed;
+        bool released; /* by the caller: nothing is told about it */
         bool unhashed;
         enum agent_watch_end end;
         struct watch_agent *next_gone;

@@ -362,11 +362,6 @@ static void a_followed_agent_is_not_offered_and_its_end_is_told(void **state)
         expect(fixture, "+c-a ");
 
         /* Given back, it is the glob's again; a callback may do so as well. */
-        make(fixture, TOP "/d");
-        expect(fixture, "+c-d ");
-        agent_watch_unfollow(fixture->watch, "c-d");
-        assert_int_equal(agent_watch_rescan(fixture->watch), 0);
-        assert_string_equal(fixture->log, "");
         set(fixture, NULL, NULL);
         fixture->log[0] = '\0';
         assert_int_equal(cgroup_id_of(&fixture->mount, TOP "/a", &id), 0);
@@ -378,6 +373,38 @@ static void a_followed_agent_is_not_offered_and_its_end_is_told(void **state)
         expect(fixture, "-other ");
         set(fixture, "c", TOP "/a");
         expect(fixture, "+c ");
+}
+
+static void an_agent_that_was_let_go_stays_away_until_the_next_set(void **state)
+{
+        struct fixture *fixture = need(state);
+        __u64 id;
+
+        if (!fixture)
+                skip();
+        make(fixture, TOP "/a");
+        set(fixture, "c", TOP "/*");
+        expect(fixture, "+c-a ");
+        agent_watch_unfollow(fixture->watch, "c-a");
+        assert_int_equal(agent_watch_rescan(fixture->watch), 0);
+        assert_string_equal(fixture->log, "");
+        set(fixture, "c", TOP "/*");
+        expect(fixture, "+c-a ");
+
+        /* Its end is not told; its successor is offered. */
+        agent_watch_unfollow(fixture->watch, "c-a");
+        take_away(fixture, TOP "/a");
+        make(fixture, TOP "/a");
+        expect(fixture, "+c-a ");
+
+        /* It may be attached by hand meanwhile. */
+        agent_watch_unfollow(fixture->watch, "c-a");
+        assert_int_equal(cgroup_id_of(&fixture->mount, TOP "/a", &id), 0);
+        assert_int_equal(agent_watch_follow(fixture->watch, "c-a", TOP "/a", id), 0);
+        set(fixture, "c", TOP "/*");
+        expect(fixture, "");
+        take_away(fixture, TOP "/a");
+        expect(fixture, "-c-a ");
 }
 
 static void notifications_find_an_agent_before_the_timer_does(void **state)
@@ -495,6 +522,8 @@ int main(void)
                 cmocka_unit_test_setup_teardown(a_bad_path_changes_nothing, set_up, tear_down),
                 cmocka_unit_test_setup_teardown(processes_that_come_and_go_are_told, set_up, tear_down),
                 cmocka_unit_test_setup_teardown(a_followed_agent_is_not_offered_and_its_end_is_told, set_up, tear_down),
+                cmocka_unit_test_setup_teardown(an_agent_that_was_let_go_stays_away_until_the_next_set, set_up,
+                                                tear_down),
                 cmocka_unit_test_setup_teardown(notifications_find_an_agent_before_the_timer_does, set_up, tear_down),
                 cmocka_unit_test_setup_teardown(a_storm_of_directories_leaves_nothing_behind, set_up, tear_down),
                 cmocka_unit_test_setup_teardown(an_overflowing_queue_means_look_again, set_up, tear_down),
