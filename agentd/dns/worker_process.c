@@ -19,7 +19,7 @@
 #include "agentd/util/cleanup.h"
 #include "agentd/util/log.h"
 
-enum { WORKER_FD = 3, SEND_BUFFER = 1 << 20, EXIT_NO_EXEC = 127 };
+enum { WORKER_FD = 3, SEND_BUFFER = 1 << 20 };
 
 /* Nothing of the monitor's environment steers a library in the worker (OPENSSL_CONF, SSL_CERT_FILE, ...). */
 static const char *const kept_variables[] = {"JOURNAL_STREAM", "ASAN_OPTIONS", "UBSAN_OPTIONS", "LSAN_OPTIONS"};
@@ -33,8 +33,9 @@ static void child_run(const char *program, int fd, pid_t parent, char *const env
         sigset_t none;
         int null_fd;
 
+        /* The status is the errno, as it is of the worker's own failures. */
         if (prctl(PR_SET_PDEATHSIG, SIGKILL) < 0 || getppid() != parent)
-                _exit(EXIT_NO_EXEC);
+                _exit(ESRCH);
         sigemptyset(&none);
         sigprocmask(SIG_SETMASK, &none, NULL);
         for (int i = 1; i < NSIG; i++)
@@ -42,15 +43,15 @@ static void child_run(const char *program, int fd, pid_t parent, char *const env
 
         null_fd = open("/dev/null", O_RDWR);
         if (null_fd < 0 || dup2(null_fd, STDIN_FILENO) < 0 || dup2(null_fd, STDOUT_FILENO) < 0)
-                _exit(EXIT_NO_EXEC);
+                _exit(errno);
         if (fcntl(STDERR_FILENO, F_GETFD) < 0 && dup2(null_fd, STDERR_FILENO) < 0)
-                _exit(EXIT_NO_EXEC);
+                _exit(errno);
         /* dup2() onto itself would keep CLOEXEC. */
         if (fd == WORKER_FD ? fcntl(fd, F_SETFD, 0) < 0 : dup2(fd, WORKER_FD) < 0)
-                _exit(EXIT_NO_EXEC);
+                _exit(errno);
         syscall(SYS_close_range, WORKER_FD + 1, ~0u, CLOSE_RANGE_CLOEXEC);
         execve(program, arguments, environment);
-        _exit(EXIT_NO_EXEC);
+        _exit(errno);
 }
 
 int worker_process_start(const char *program, pid_t *ret_pid, int *ret_fd)
