@@ -46,6 +46,17 @@ static __always_inline const struct match *decide_match(const void *tables, __u3
         return bpf_map_lookup_elem(&matches, &index);
 }
 
+static long decide_step_callback(__u32 i, void *context)
+{
+        return decide_step(NULL, i, context);
+}
+
+static __always_inline void decide_each(const void *tables, __u32 n, struct decide_walk *walk)
+{
+        /* -E2BIG cannot be: n is bounded. A loop that does not run leaves DECIDE_NONE, which denies. */
+        bpf_loop(n, decide_step_callback, walk, 0);
+}
+
 /* Global, so that it is verified once; such a function must expect NULL. */
 __noinline int policy_verdict(__u32 agent_id, __u64 word, __u64 now_ns, const struct flow *flow,
                               struct verdict *verdict)

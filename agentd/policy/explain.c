@@ -61,6 +61,13 @@ static __always_inline const struct match *decide_match(const void *context, __u
         return tables->header;
 }
 
+static __always_inline void decide_each(const void *context, __u32 n, struct decide_walk *walk)
+{
+        for (__u32 i = 0; i < n; i++)
+                if (decide_step(context, i, walk))
+                        return;
+}
+
 void policy_explain(const struct explain_input *input, const struct flow *flow, struct verdict *ret)
 {
         struct match header;

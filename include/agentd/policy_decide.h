@@ -6,6 +6,8 @@
  * compiled policy in user space): whoever includes this file defines the three look-ups that it declares.
  * decide_learned() is false when this agent has not learned the address under this version; decide_list() is 0 (the
  * empty list) when no prefix covers it; decide_match() is NULL for an index out of range, which denies.
+ * And it defines how to loop: decide_each(), a plain loop in user space, bpf_loop() in the kernel, where 128 unrolled
+ * iterations would cost half a second of verification for each program.
  *
  * Order: no policy, quarantine, the DNS redirect, metadata, deny rules, loopback, allow rules (learned and CIDR),
  * default deny. The redirect stands before metadata and deny rules, because a look-up is answered by agentd whichever
@@ -23,54 +25,85 @@ static __always_inline bool decide_learned(const void *tables, __u32 agent_id, c
 static __always_inline __u32 decide_list(const void *tables, __u32 version, const struct address *address);
 static __always_inline const struct match *decide_match(const void *tables, __u32 index);
 
-static __always_inline bool match_covers(const struct match *match, const struct flow *flow)
+/* One walk over a match list. Values only: the kernel's verifier follows it into a callback. */
+struct decide_walk {
+        __u64 now_ns;
+        __u64 expires_ns;
+        __u32 first; /* index of the first match */
+        __u16 port;
+        __u8 protocol;
+        __u8 flags;     /* enum flow_flag */
+        __u8 deny_only; /* only denying matches count */
+        __u8 outcome;   /* enum decide_outcome */
+        __u8 expired;   /* an expired name would have allowed it */
+        __u8 fragment;  /* a first fragment would have been allowed */
+        __u16 rule;
+        __u8 by_name;
+        __u8 reserved;
+};
+
+enum decide_outcome {
+        DECIDE_NONE,
+        DECIDE_DENY,
+        DECIDE_ALLOW,
+        DECIDE_BROKEN, /* a match that is not there: denies */
+};
+
+/* Calls decide_step() for 0 .. n - 1 until it returns non-zero. */
+static __always_inline void decide_each(const void *tables, __u32 n, struct decide_walk *walk);
+
+/* Returns non-zero when the walk has come to an end. */
+static __always_inline int decide_step(const void *tables, __u32 i, struct decide_walk *walk)
 {
-        if (!(match->protocols & flow->protocol))
-                return false;
-        if (flow->flags & FLOW_FRAGMENT)
-                return match->port_low == 0 && match->port_high == 0xffff;
-        return flow->port >= match->port_low && flow->port <= match->port_high;
+        const struct match *match = decide_match(tables, walk->first + i);
+
+        if (!match) {
+                walk->outcome = DECIDE_BROKEN;
+                return 1;
+        }
+        if (!(match->protocols & walk->protocol))
+                return 0;
+        if (walk->flags & FLOW_FRAGMENT) {
+                if (match->port_low != 0 || match->port_high != 0xffff) {
+                        walk->fragment = 1;
+                        return 0;
+                }
+        } else if (walk->port < match->port_low || walk->port > match->port_high) {
+                return 0;
+        }
+        if (match->flags & MATCH_DENY) {
+                walk->outcome = DECIDE_DENY;
+                walk->rule = match->rule;
+                return 1;
+        }
+        /* Denies stand first: what follows can only allow, and loopback has its own switch. */
+        if (walk->deny_only || (walk->flags & FLOW_LOOPBACK))
+                return 1;
+        if ((match->flags & MATCH_BY_NAME) && walk->now_ns >= walk->expires_ns && !(walk->flags & FLOW_ESTABLISHED)) {
+                if (!walk->expired)
+                        walk->rule = match->rule;
+                walk->expired = 1;
+                return 0;
+        }
+        walk->outcome = DECIDE_ALLOW;
+        walk->rule = match->rule;
+        walk->by_name = (match->flags & MATCH_BY_NAME) != 0;
+        return 1;
 }
 
-/* The address behind a translation prefix must not be a denied one either. */
-static __always_inline bool embedded_is_denied(const void *tables, __u64 word, const struct flow *flow,
-                                               struct verdict *verdict)
+/* list: an index of a header. */
+static __always_inline void decide_walk_list(const void *tables, __u32 list, struct decide_walk *walk)
 {
-        struct address inner;
-        const struct match *header;
-        __u32 list, n;
+        const struct match *header = decide_match(tables, list);
+        __u32 n;
 
-        if (!address_embedded(&flow->remote, &inner))
-                return false;
-
-        if (address_is_metadata(&inner) && !(WORD_FLAGS(word) & WORD_METADATA_ALLOW)) {
-                verdict->reason = REASON_METADATA;
-                return true;
-        }
-
-        list = decide_list(tables, WORD_VERSION(word), &inner);
-        header = decide_match(tables, list);
         if (!header) {
-                verdict->reason = REASON_NO_RULE;
-                return true;
+                walk->outcome = DECIDE_BROKEN;
+                return;
         }
         n = header->port_low;
-
-        for (__u32 i = 0; i < MATCH_LIST_MAX; i++) {
-                const struct match *match;
-
-                if (i >= n)
-                        break;
-                match = decide_match(tables, list + 1 + i);
-                if (!match || !(match->flags & MATCH_DENY))
-                        break;
-                if (match_covers(match, flow)) {
-                        verdict->reason = REASON_DENY_RULE;
-                        verdict->rule = match->rule;
-                        return true;
-                }
-        }
-        return false;
+        walk->first = list + 1;
+        decide_each(tables, n < MATCH_LIST_MAX ? n : MATCH_LIST_MAX, walk);
 }
 
 /*
@@ -79,16 +112,23 @@ static __always_inline bool embedded_is_denied(const void *tables, __u64 word, c
 static __always_inline void policy_decide(const void *tables, __u32 agent_id, __u64 word, __u64 now_ns,
                                           const struct flow *flow, struct verdict *verdict)
 {
-        const struct match *header;
-        bool expired = false, fragment = false;
+        struct decide_walk walk = {
+                .now_ns = now_ns,
+                .port = flow->port,
+                .protocol = flow->protocol,
+                .flags = flow->flags,
+                .rule = RULE_NONE,
+        };
+        struct address inner;
         __u32 version = WORD_VERSION(word), flags = WORD_FLAGS(word);
-        __u32 list, n;
-        __u64 expires_ns = 0;
+        __u32 list = 0;
+        bool embedded;
 
         verdict->expires_ns = 0;
         verdict->rule = RULE_NONE;
         verdict->action = VERDICT_DENY;
         verdict->reason = REASON_NO_POLICY;
+        verdict->reserved = 0;
         if (version == 0)
                 return;
 
@@ -109,56 +149,37 @@ static __always_inline void policy_decide(const void *tables, __u32 agent_id, __
         }
 
         verdict->reason = REASON_METADATA;
-        if (address_is_metadata(&flow->remote) && !(flags & WORD_METADATA_ALLOW))
+        embedded = address_embedded(&flow->remote, &inner);
+        if (!(flags & WORD_METADATA_ALLOW) &&
+            (address_is_metadata(&flow->remote) || (embedded && address_is_metadata(&inner))))
                 return;
 
-        if (!decide_learned(tables, agent_id, &flow->remote, version, &list, &expires_ns)) {
-                list = decide_list(tables, version, &flow->remote);
-                expires_ns = 0;
+        /* The address behind a translation prefix must not be a denied one either. */
+        if (embedded) {
+                walk.deny_only = 1;
+                decide_walk_list(tables, decide_list(tables, version, &inner), &walk);
+                walk.deny_only = 0;
+                walk.fragment = 0;
         }
-        header = decide_match(tables, list);
-        verdict->reason = REASON_NO_RULE;
-        if (!header)
+        if (walk.outcome == DECIDE_NONE) {
+                if (!decide_learned(tables, agent_id, &flow->remote, version, &list, &walk.expires_ns))
+                        list = decide_list(tables, version, &flow->remote);
+                decide_walk_list(tables, list, &walk);
+        }
+
+        if (walk.outcome == DECIDE_DENY) {
+                verdict->reason = REASON_DENY_RULE;
+                verdict->rule = walk.rule;
                 return;
-        n = header->port_low;
-
-        for (__u32 i = 0; i < MATCH_LIST_MAX; i++) {
-                const struct match *match;
-
-                if (i >= n)
-                        break;
-                match = decide_match(tables, list + 1 + i);
-                if (!match)
-                        return;
-                if (!match_covers(match, flow)) {
-                        if ((flow->flags & FLOW_FRAGMENT) && (match->protocols & flow->protocol))
-                                fragment = true;
-                        continue;
-                }
-                if (match->flags & MATCH_DENY) {
-                        verdict->reason = REASON_DENY_RULE;
-                        verdict->rule = match->rule;
-                        return;
-                }
-                if (flow->flags & FLOW_LOOPBACK)
-                        break;
-                if ((match->flags & MATCH_BY_NAME) && now_ns >= expires_ns && !(flow->flags & FLOW_ESTABLISHED)) {
-                        if (!expired)
-                                verdict->rule = match->rule;
-                        expired = true;
-                        continue;
-                }
-                if (embedded_is_denied(tables, word, flow, verdict))
-                        return;
+        }
+        if (walk.outcome == DECIDE_ALLOW) {
                 verdict->action = VERDICT_ALLOW;
                 verdict->reason = REASON_NONE;
-                verdict->rule = match->rule;
-                verdict->expires_ns = match->flags & MATCH_BY_NAME ? expires_ns : 0;
+                verdict->rule = walk.rule;
+                verdict->expires_ns = walk.by_name ? walk.expires_ns : 0;
                 return;
         }
-
-        if (flow->flags & FLOW_LOOPBACK) {
-                verdict->rule = RULE_NONE;
+        if (walk.outcome == DECIDE_NONE && (flow->flags & FLOW_LOOPBACK)) {
                 verdict->reason = REASON_LOOPBACK;
                 if (flags & WORD_LOOPBACK_ALLOW) {
                         verdict->action = VERDICT_ALLOW;
@@ -167,8 +188,12 @@ static __always_inline void policy_decide(const void *tables, __u32 agent_id, __
                 return;
         }
 
-        if (expired)
+        verdict->reason = REASON_NO_RULE;
+        if (walk.outcome != DECIDE_NONE)
+                return;
+        verdict->rule = walk.rule;
+        if (walk.expired)
                 verdict->reason = REASON_EXPIRED;
-        else if (fragment)
+        else if (walk.fragment)
                 verdict->reason = REASON_FRAGMENT;
 }
