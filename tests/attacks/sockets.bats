@@ -122,7 +122,7 @@ LIST
                 attack_round root "$TEST_DIR/list"
                 attack_round docker "$TEST_DIR/list"
         done
-        jq -e 'select(.type == "deny" and .reason == "raw_socket")' "$EVENTS"
+        event '.type == "deny" and .reason == "raw_socket"'
 }
 
 @test "UDP-Lite and ping are not opened by a rule for TCP and UDP" {

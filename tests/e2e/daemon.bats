@@ -314,9 +314,9 @@ YAML
         run in_agent curl -s -m 5 http://203.0.113.9/
         assert_equal "$status" 7
         daemon_stop TERM
-        [ -n "$(find "$AGENTD_BPFFS" -mindepth 1)" ]
+        [ -n "$(find "$AGENTD_BPFFS" -mindepth 1 ! -name '*.debug')" ]
         "$AGENTD" uninstall
-        assert_equal "$(find "$AGENTD_BPFFS" -mindepth 1)" ''
+        assert_equal "$(find "$AGENTD_BPFFS" -mindepth 1 ! -name '*.debug')" ''
         in_agent curl -sS -m 5 http://203.0.113.9/
         "$AGENTD" uninstall
 }

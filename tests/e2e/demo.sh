@@ -84,9 +84,9 @@ echo "    nothing to 203.0.113.9, and no look-up of evil.example"
 say "The events:"
 jq -c 'select(.type == "dns" or .type == "deny")' "$EVENTS" > "$WORK/shown"
 cut -c1-400 "$WORK/shown" | show
-jq -e 'select(.type == "deny" and .reason == "no_rule" and .dst.ip == "203.0.113.9" and .process.comm == "curl")' "$WORK/shown" \
+event '.type == "deny" and .reason == "no_rule" and .dst.ip == "203.0.113.9" and .process.comm == "curl"' "$WORK/shown" \
         > /dev/null || wrong "the denied connection must be an event that names curl"
-jq -e 'select(.type == "dns" and .reason == "name_not_allowed" and .dst.name == "evil.example")' "$WORK/shown" \
+event '.type == "dns" and .reason == "name_not_allowed" and .dst.name == "evil.example"' "$WORK/shown" \
         > /dev/null || wrong "the refused look-up must be an event"
 
 say "The explanation, from the file alone:"

@@ -377,9 +377,9 @@ agentctl() {
 
 # --- judging ---------------------------------------------------------------------------------------------------------
 
-# event FILTER: the events of this test that a jq filter selects, one a line; fails when there is none.
+# event FILTER [FILE]: the events of this test that a jq filter selects, one a line; fails when there is none.
 event() {
-        jq -c -e "select($1)" "$EVENTS"
+        jq -c "select($1)" "${2:-$EVENTS}" | grep .
 }
 
 wait_event() {
