@@ -11,9 +11,11 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <sched.h>
 #include <signal.h>
+#include <stdlib.h>
 #include <string.h>
-#include <sys/socket.h>
+#include <sys/mount.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -262,6 +264,134 @@ static void processes_of_the_subtree_are_found_and_killed(void **state)
         cgroup_mount_release(&mount);
 }
 
+static void ids_of_many_children_are_sorted(void **state)
+{
+        struct cgroup_mount mount;
+        _cleanup_close_ int top = -1;
+        _cleanup_free_ __u64 *ids = NULL;
+        char path[128];
+        size_t n;
+
+        if (cannot_use_cgroups(&mount))
+                skip();
+        cgroup_remove(&mount, base, 1000);
+        for (int i = 0; i < 40; i++) {
+                snprintf(path, sizeof(path), "%s/c%d", base, i);
+                assert_int_equal(cgroup_create(&mount, path), 0);
+        }
+        assert_int_equal(cgroup_open(&mount, base, &top), 0);
+        assert_int_equal(cgroup_subtree_ids(top, &ids, &n), 0);
+        assert_int_equal(n, 41);
+        for (size_t i = 1; i < n; i++)
+                assert_true(ids[i - 1] < ids[i]);
+        assert_int_equal(cgroup_remove(&mount, base, 1000), 0);
+        cgroup_mount_release(&mount);
+}
+
+static void processes_of_threaded_cgroups_are_found(void **state)
+{
+        struct cgroup_mount mount;
+        _cleanup_close_ int top = -1, child = -1, type = -1;
+        _cleanup_free_ pid_t *pids = NULL, *inner = NULL;
+        char path[128];
+        size_t n = 0;
+        pid_t pid;
+
+        if (cannot_use_cgroups(&mount))
+                skip();
+        snprintf(path, sizeof(path), "%s/threads", base);
+        cgroup_remove(&mount, base, 1000);
+        assert_int_equal(cgroup_create(&mount, path), 0);
+        assert_int_equal(cgroup_open(&mount, base, &top), 0);
+        assert_int_equal(cgroup_open(&mount, path, &child), 0);
+        type = openat(child, "cgroup.type", O_WRONLY | O_CLOEXEC);
+        assert_int_equal(write(type, "threaded", 8), 8);
+        pid = start_sleeper();
+        assert_int_equal(cgroup_move(top, pid), 0);
+        assert_int_equal(cgroup_move(child, pid), 0);
+
+        assert_int_equal(cgroup_pids(top, &pids, &n), 0);
+        assert_int_equal(n, 1);
+        assert_int_equal(pids[0], pid);
+        assert_int_equal(cgroup_pids(child, &inner, &n), 0);
+        assert_int_equal(n, 1);
+        assert_int_equal(inner[0], pid);
+        assert_int_equal(cgroup_remove(&mount, base, 5000), 0);
+        waitpid(pid, NULL, 0);
+        cgroup_mount_release(&mount);
+}
+
+static int mount_private(void)
+{
+        return mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL);
+}
+
+static int mount_bind(const char *source, const char *target)
+{
+        return mount(source, target, NULL, MS_BIND, NULL);
+}
+
+static int mount_tmpfs(const char *target)
+{
+        return mount("none", target, "tmpfs", 0, NULL);
+}
+
+/* In a process of its own, whose mounts are its own. Returns the line that failed, 0: none. */
+static int look_from_a_container(const struct cgroup_mount *whole, const char *directory, __u64 child_id)
+{
+        struct cgroup_mount mount = {.fd = -1};
+        char source[512], *path = NULL;
+        __u64 id = 0;
+
+        snprintf(source, sizeof(source), "%s%s", whole->path, base);
+        if (unshare(CLONE_NEWNS) < 0 || mount_private() < 0 || mount_bind(source, directory) < 0)
+                return __LINE__;
+        if (cgroup_mount_find(NULL, &mount) < 0 || strcmp(mount.path, whole->path) != 0)
+                return __LINE__; /* the whole is there, and better */
+        cgroup_mount_release(&mount);
+        if (mount_tmpfs(whole->path) < 0)
+                return __LINE__;
+        if (cgroup_mount_find(NULL, &mount) < 0 || strcmp(mount.path, directory) != 0 || strcmp(mount.root, base) != 0)
+                return __LINE__;
+        if (cgroup_id_of(&mount, "/child", &id) < 0 || id != child_id)
+                return __LINE__;
+        if (cgroup_path_of_id(&mount, id, &path) < 0 || strcmp(path, "/child") != 0)
+                return __LINE__;
+        free(TAKE_PTR(path));
+        if (cgroup_of_pid(&mount, 0, &path) != -EXDEV || cgroup_has_pid(&mount, "/child", 0) != 0)
+                return __LINE__;
+        if (cgroup_create(&mount, "/child/own") != 0 || cgroup_remove(&mount, "/child/own", 1000) != 0)
+                return __LINE__;
+        cgroup_mount_release(&mount);
+        return 0;
+}
+
+static void a_part_of_the_hierarchy_serves_where_the_whole_is_hidden(void **state)
+{
+        struct cgroup_mount mount;
+        char directory[] = "/tmp/agreg-cgroup-XXXXXX", path[128];
+        int status = -1;
+        __u64 id = 0;
+        pid_t pid;
+
+        if (cannot_use_cgroups(&mount))
+                skip();
+        snprintf(path, sizeof(path), "%s/child", base);
+        cgroup_remove(&mount, base, 1000);
+        assert_int_equal(cgroup_create(&mount, path), 0);
+        assert_int_equal(cgroup_id_of(&mount, path, &id), 0);
+        assert_non_null(mkdtemp(directory));
+        pid = fork();
+        if (pid == 0)
+                _exit(look_from_a_container(&mount, directory, id) % 256);
+        waitpid(pid, &status, 0);
+        rmdir(directory);
+        cgroup_remove(&mount, base, 1000);
+        cgroup_mount_release(&mount);
+        if (!WIFEXITED(status) || WEXITSTATUS(status) != 0)
+                fail_msg("failed at line %d (modulo 256)", WEXITSTATUS(status));
+}
+
 static void a_nest_deeper_than_our_limit_is_still_removed(void **state)
 {
         struct cgroup_mount mount;
@@ -302,6 +432,9 @@ int main(void)
                 cmocka_unit_test(a_cgroup_is_made_found_and_removed),
                 cmocka_unit_test(the_root_and_other_file_systems_are_refused),
                 cmocka_unit_test(processes_of_the_subtree_are_found_and_killed),
+                cmocka_unit_test(ids_of_many_children_are_sorted),
+                cmocka_unit_test(processes_of_threaded_cgroups_are_found),
+                cmocka_unit_test(a_part_of_the_hierarchy_serves_where_the_whole_is_hidden),
                 cmocka_unit_test(a_nest_deeper_than_our_limit_is_still_removed),
         };
 

@@ -155,6 +155,10 @@ static void listeners_share_one_port_in_a_namespace_whose_lo_was_down(void **sta
                 assert_int_equal(value, i % 2);
                 assert_int_equal(getsockopt(fds[i], SOL_SOCKET, SO_REUSEADDR, &value, &length), 0);
                 assert_int_equal(value, 0);
+                if (i >= 2) {
+                        assert_int_equal(getsockopt(fds[i], IPPROTO_IPV6, IPV6_V6ONLY, &value, &length), 0);
+                        assert_int_equal(value, 1);
+                }
                 if (i % 2 == 0) {
                         assert_int_equal(getsockopt(fds[i], SOL_SOCKET, SO_RCVBUF, &value, &length), 0);
                         assert_true(value >= 4 * 1024 * 1024);
