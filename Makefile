@@ -38,13 +38,15 @@ LIB_HELP     := $(wildcard tests/lib/*.c)
 LIB_OBJECTS  := $(LIB_SOURCES:%.c=$(BUILD)/obj/%.o)
 CTL_OBJECTS  := $(CTL_SOURCES:%.c=$(BUILD)/obj/%.o)
 MAIN_OBJECTS := $(MAIN_SOURCES:%.c=$(BUILD)/obj/%.o)
-SAN_LIB      := $(LIB_SOURCES:%.c=$(BUILD)/san/%.o)
-SAN_MAIN     := $(MAIN_SOURCES:%.c=$(BUILD)/san/%.o)
-SAN_CTL      := $(CTL_SOURCES:%.c=$(BUILD)/san/%.o)
+SAN_LIB      := $(LIB_SOURCES:%.c=$(BUILD)/sanobj/%.o)
+SAN_MAIN     := $(MAIN_SOURCES:%.c=$(BUILD)/sanobj/%.o)
+SAN_CTL      := $(CTL_SOURCES:%.c=$(BUILD)/sanobj/%.o)
 UNIT_TESTS   := $(UNIT_SOURCES:tests/%.c=$(BUILD)/tests/%)
 BPF_TESTS    := $(BPFT_SOURCES:tests/%.c=$(BUILD)/tests/%)
 FUZZERS      := $(FUZZ_SOURCES:tests/fuzz/%.c=$(BUILD)/fuzz/%)
 SKELETON     := $(BUILD)/bpf/agentd.skel.h
+
+Q            := $(if $(V),,@)
 
 .DEFAULT_GOAL := all
 .DELETE_ON_ERROR:
@@ -65,62 +67,79 @@ deps: ## install what is missing on a Debian 12
 
 $(BUILD)/bpf/%.bpf.o: bpf/%.bpf.c Makefile
 	@mkdir -p $(@D)
-	$(CLANG) $(BPF_CFLAGS) -MMD -MP -MT $@ -MF $(@:.o=.d) -c $< -o $@.unstripped
-	$(BPFTOOL) gen object $@ $@.unstripped
+	@printf '  %-6s %s\n' CLANG $@
+	$(Q)$(CLANG) $(BPF_CFLAGS) -MMD -MP -MT $@ -MF $(@:.o=.d) -c $< -o $@.unstripped
+	@printf '  %-6s %s\n' GEN $@
+	$(Q)$(BPFTOOL) gen object $@ $@.unstripped
 
 $(BUILD)/bpf/%.skel.h: $(BUILD)/bpf/%.bpf.o
-	$(BPFTOOL) gen skeleton $< name $(subst -,_,$*)_bpf > $@
+	@printf '  %-6s %s\n' GEN $@
+	$(Q)$(BPFTOOL) gen skeleton $< name $(subst -,_,$*)_bpf > $@
 
 # --- programs --------------------------------------------------------------------------------------------------------
 
 $(BUILD)/obj/%.o: %.c Makefile | $(SKELETON)
 	@mkdir -p $(@D)
-	$(CC) $(ALL_CFLAGS) $(HARDENING) -MMD -MP -c $< -o $@
+	@printf '  %-6s %s\n' CC $@
+	$(Q)$(CC) $(ALL_CFLAGS) $(HARDENING) -MMD -MP -c $< -o $@
 
-$(BUILD)/san/%.o: %.c Makefile | $(SKELETON)
+$(BUILD)/sanobj/%.o: %.c Makefile | $(SKELETON)
 	@mkdir -p $(@D)
-	$(CC) -std=gnu11 -O1 -g $(SANITIZE) $(WARNINGS) $(DEFINES) -MMD -MP -c $< -o $@
+	@printf '  %-6s %s\n' CC $@
+	$(Q)$(CC) -std=gnu11 -O1 -g $(SANITIZE) $(WARNINGS) $(DEFINES) -MMD -MP -c $< -o $@
 
 $(BUILD)/libagentd.a: $(LIB_OBJECTS)
 	@rm -f $@
-	$(AR) rcs $@ $^
+	@printf '  %-6s %s\n' AR $@
+	$(Q)$(AR) rcs $@ $^
 
-$(BUILD)/san/libagentd.a: $(SAN_LIB)
+$(BUILD)/sanobj/libagentd.a: $(SAN_LIB)
 	@rm -f $@
-	$(AR) rcs $@ $^
+	@printf '  %-6s %s\n' AR $@
+	$(Q)$(AR) rcs $@ $^
 
 $(BUILD)/agentd: $(MAIN_OBJECTS) $(BUILD)/libagentd.a
-	$(CC) $(CFLAGS) $(LDFLAGS_HARD) -o $@ $^ $(LDLIBS)
+	@printf '  %-6s %s\n' CC $@
+	$(Q)$(CC) $(CFLAGS) $(LDFLAGS_HARD) -o $@ $^ $(LDLIBS)
 
 $(BUILD)/agentctl: $(CTL_OBJECTS) $(BUILD)/libagentd.a
-	$(CC) $(CFLAGS) $(LDFLAGS_HARD) -o $@ $^ $(LDLIBS)
+	@printf '  %-6s %s\n' CC $@
+	$(Q)$(CC) $(CFLAGS) $(LDFLAGS_HARD) -o $@ $^ $(LDLIBS)
 
-$(BUILD)/san/agentd: $(SAN_MAIN) $(BUILD)/san/libagentd.a
-	$(CC) $(SANITIZE) -o $@ $^ $(LDLIBS)
+$(BUILD)/san/agentd: $(SAN_MAIN) $(BUILD)/sanobj/libagentd.a
+	@mkdir -p $(@D)
+	@printf '  %-6s %s\n' CC $@
+	$(Q)$(CC) $(SANITIZE) -o $@ $^ $(LDLIBS)
 
-$(BUILD)/san/agentctl: $(SAN_CTL) $(BUILD)/san/libagentd.a
-	$(CC) $(SANITIZE) -o $@ $^ $(LDLIBS)
+$(BUILD)/san/agentctl: $(SAN_CTL) $(BUILD)/sanobj/libagentd.a
+	@mkdir -p $(@D)
+	@printf '  %-6s %s\n' CC $@
+	$(Q)$(CC) $(SANITIZE) -o $@ $^ $(LDLIBS)
 
 sanitized: $(BUILD)/san/agentd $(BUILD)/san/agentctl ## the same programs under ASan and UBSan, in build/san
 
 # --- tests -----------------------------------------------------------------------------------------------------------
 
-$(BUILD)/tests/%: $(BUILD)/san/tests/%.o $(LIB_HELP:%.c=$(BUILD)/san/%.o) $(BUILD)/san/libagentd.a
+$(BUILD)/tests/%: $(BUILD)/sanobj/tests/%.o $(LIB_HELP:%.c=$(BUILD)/sanobj/%.o) $(BUILD)/sanobj/libagentd.a
 	@mkdir -p $(@D)
-	$(CC) $(SANITIZE) -o $@ $^ -lcmocka $(LDLIBS)
+	@printf '  %-6s %s\n' CC $@
+	$(Q)$(CC) $(SANITIZE) -o $@ $^ -lcmocka $(LDLIBS)
 
 # Fuzzers are built by clang with everything they reach, so that coverage guides them.
 FUZZ_CFLAGS := -std=gnu11 -O1 -g -fsanitize=fuzzer-no-link,address,undefined $(DEFINES) -w
 $(BUILD)/fuzz/obj/%.o: %.c Makefile | $(SKELETON)
 	@mkdir -p $(@D)
-	$(CLANG) $(FUZZ_CFLAGS) -MMD -MP -c $< -o $@
+	@printf '  %-6s %s\n' CLANG $@
+	$(Q)$(CLANG) $(FUZZ_CFLAGS) -MMD -MP -c $< -o $@
 
 $(BUILD)/fuzz/libagentd.a: $(LIB_SOURCES:%.c=$(BUILD)/fuzz/obj/%.o)
 	@rm -f $@
-	$(AR) rcs $@ $^
+	@printf '  %-6s %s\n' AR $@
+	$(Q)$(AR) rcs $@ $^
 
 $(BUILD)/fuzz/%: $(BUILD)/fuzz/obj/tests/fuzz/%.o $(BUILD)/fuzz/libagentd.a
-	$(CLANG) -fsanitize=fuzzer,address,undefined -o $@ $^ $(LDLIBS)
+	@printf '  %-6s %s\n' CLANG $@
+	$(Q)$(CLANG) -fsanitize=fuzzer,address,undefined -o $@ $^ $(LDLIBS)
 
 tests-built: $(UNIT_TESTS) $(BPF_TESTS)
 

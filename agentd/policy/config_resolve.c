@@ -133,7 +133,7 @@ static void settle(struct resolver *resolver, struct draft_policy *policy, unsig
                         continue;
                 if (parent->state == DRAFT_VISITING) {
                         loader_report(resolver->loader, DIAGNOSTIC_ERROR, &reference->place,
-                                      parent == policy ? "policy '%s' extends itself; remove '%s' here"
+                                      parent == policy ? "'extends' cycle: policy '%s' extends itself; remove '%s' here"
                                                        : "'extends' cycle: policy '%s' extends itself by way of '%s'; "
                                                          "remove one of the two",
                                       parent->name, policy->name);

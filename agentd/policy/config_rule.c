@@ -145,12 +145,13 @@ static const char domain_expected[] = "expected a name such as example.com or *.
 static bool finish_domain(struct loader *loader, const struct yaml_node *node, struct rule *rule)
 {
         char pattern[NAME_MAX_BYTES], buffer[PREFIX_TEXT_MAX];
-        const char *text = node->text, *scheme = strstr(text, "://"), *last;
+        const char *text = node->text, *scheme, *last;
         struct prefix prefix;
         int r;
 
         if (node->kind != YAML_KIND_SCALAR || text[0] == '\0')
                 return false;
+        scheme = strstr(text, "://");
         if (scheme) {
                 loader_error(loader, node, "domain '%.128s' is a URL; did you mean '%.*s'?", text,
                              (int)strcspn(scheme + 3, "/:"), scheme + 3);
