@@ -53,6 +53,15 @@ static int on_upstream(void *context, const struct message_ask_upstream *message
         return monitor_upstream(context, message);
 }
 
+static void on_statistics(void *context, const struct message_statistics *message)
+{
+        struct monitor *monitor = context;
+        struct monitor_agent *agent = message->agent_id < AGENT_MAX ? monitor->by_id[message->agent_id] : NULL;
+
+        if (agent)
+                memcpy(agent->lookups, message->outcomes, sizeof(agent->lookups));
+}
+
 static void on_restarted(void *context, int wait_status)
 {
         struct monitor *monitor = context;
@@ -67,6 +76,7 @@ static const struct dns_supervisor_callbacks dns_callbacks = {
         .refused = on_refused,
         .resolved = on_resolved,
         .upstream = on_upstream,
+        .statistics = on_statistics,
         .restarted = on_restarted,
 };
 

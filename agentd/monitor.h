@@ -74,6 +74,7 @@ struct monitor_agent {
         __u64 verified_ns; /* CLOCK_BOOTTIME; 0: never */
         __u64 events_lost; /* by the kernel, as far as it was told */
         struct monitor_listener *listeners;
+        __u64 lookups[DNS_OUTCOME_MAX];    /* by enum dns_outcome, since the worker began */
         struct monitor_settling *settling; /* first answers that attach waits for; NULL: all came, or time is up */
         __u64 settle_until_ns;
 };

@@ -87,6 +87,22 @@ static json_t *counters_to_json(struct daemon *daemon, const struct monitor_agen
                          (json_int_t)counters.redirected, "events_lost", (json_int_t)counters.events_lost);
 }
 
+static json_t *lookups_to_json(const struct monitor_agent *agent)
+{
+        static const char *const names[DNS_OUTCOME_MAX] = {
+                [DNS_OUTCOME_ANSWERED] = "answered", [DNS_OUTCOME_CACHED] = "cached",
+                [DNS_OUTCOME_REFUSED] = "refused",   [DNS_OUTCOME_WITHHELD] = "withheld",
+                [DNS_OUTCOME_FAILED] = "failed",     [DNS_OUTCOME_MALFORMED] = "malformed",
+                [DNS_OUTCOME_RATE] = "rate",
+        };
+        json_t *lookups = json_object();
+
+        for (size_t i = 0; i < DNS_OUTCOME_MAX; i++)
+                if (names[i] && agent->lookups[i])
+                        (void)json_object_set_new(lookups, names[i], json_integer((json_int_t)agent->lookups[i]));
+        return lookups;
+}
+
 static int by_name(struct monitor_agent *a, struct monitor_agent *b)
 {
         return strcmp(a->name, b->name);
@@ -102,8 +118,10 @@ static json_t *all_agents(struct daemon *daemon, bool with_counters)
         HASH_ITER (hh, daemon->monitor->agents, agent, next) {
                 json_t *item = agent_to_json(daemon, agent);
 
-                if (with_counters)
+                if (with_counters) {
                         (void)json_object_set_new(item, "counters", counters_to_json(daemon, agent));
+                        (void)json_object_set_new(item, "lookups", lookups_to_json(agent));
+                }
                 (void)json_array_append_new(agents, item);
         }
         for (size_t i = 0; i < config->n_agents; i++) {

@@ -9,45 +9,7 @@
 
 #include "agentd/ctl/ctl.h"
 #include "agentd/ctl/print.h"
-#include "agentd/util/cleanup.h"
-
-static const char *kind_to_string(enum diagnostic_kind kind)
-{
-        switch (kind) {
-        case DIAGNOSTIC_ERROR:
-                return "error";
-        case DIAGNOSTIC_UNSUPPORTED:
-                return "unsupported";
-        case DIAGNOSTIC_WARNING:
-                return "warning";
-        }
-        return "error";
-}
-
-void config_file_tell(const struct diagnostics *diagnostics)
-{
-        for (size_t i = 0; i < diagnostics->n_items; i++) {
-                const struct diagnostic *item = &diagnostics->items[i];
-
-                print_error("%s:%u:%u: %s%s", item->file, item->line, item->column,
-                            item->kind == DIAGNOSTIC_WARNING ? "warning: " : "", item->text);
-        }
-}
-
-json_t *config_file_diagnostics(const struct diagnostics *diagnostics)
-{
-        json_t *list = json_array();
-
-        for (size_t i = 0; i < diagnostics->n_items; i++) {
-                const struct diagnostic *item = &diagnostics->items[i];
-
-                /* s?: a text that is not UTF-8 (a file's name) is left out rather than the whole item. */
-                json_array_append_new(list, json_pack("{s:s*,s:i,s:i,s:s,s:s*}", "file", item->file, "line",
-                                                      (int)item->line, "column", (int)item->column, "kind",
-                                                      kind_to_string(item->kind), "text", item->text));
-        }
-        return list;
-}
+#include "agentd/policy/report.h"
 
 int config_file_load(const char *path, bool tell, struct config **ret)
 {
@@ -56,7 +18,7 @@ int config_file_load(const char *path, bool tell, struct config **ret)
 
         r = config_load(path, &diagnostics, ret);
         if (tell)
-                config_file_tell(&diagnostics);
+                report_diagnostics("agentctl", &diagnostics, stderr);
         if (r < 0) {
                 status = diagnostics_exit_status(&diagnostics);
                 if (tell && diagnostics.n_items == 0)

@@ -4,7 +4,6 @@
  */
 #pragma once
 
-#include <jansson.h>
 #include <stdbool.h>
 
 #include "agentd/policy/config.h"
@@ -13,6 +12,3 @@
 int config_file_load(const char *path, bool tell, struct config **ret);
 /* *ret: daemon.socket, to be freed; NULL when the file does not say. */
 int config_file_socket(const char *path, bool tell, char **ret);
-/* [{file, line, column, kind, text}, ...] */
-json_t *config_file_diagnostics(const struct diagnostics *diagnostics);
-void config_file_tell(const struct diagnostics *diagnostics);

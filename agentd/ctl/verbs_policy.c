@@ -14,7 +14,7 @@
 #include "agentd/ctl/client.h"
 #include "agentd/ctl/config_file.h"
 #include "agentd/ctl/print.h"
-#include "agentd/event/text.h"
+#include "agentd/policy/report.h"
 #include "agentd/util/cleanup.h"
 
 enum { FILE_MAX_BYTES = 4 * 1024 * 1024 };
@@ -54,69 +54,6 @@ int ctl_policy_list(const struct ctl_arguments *arguments)
         return print_end();
 }
 
-/* "a, b, c" of an array of strings. */
-static void add_list(struct table *table, const json_t *list, const char *before)
-{
-        struct text_writer writer;
-        const json_t *item;
-        char text[1024];
-        size_t i;
-
-        text_begin(&writer, text, sizeof(text) - 4);
-        json_array_foreach(list, i, item)
-        {
-                text_add(&writer, i == 0 ? before : ", ");
-                text_add(&writer, json_string_value(item) ? json_string_value(item) : "?");
-        }
-        if (writer.full)
-                strcpy(text + writer.used, "...");
-        table_cell(table, "%s", text);
-}
-
-static void print_policy(const json_t *policy)
-{
-        struct table table;
-        const json_t *rule;
-        size_t i;
-
-        table_begin(&table, 2);
-        table_cell(&table, "policy");
-        table_cell(&table, "%s (%s:%lld)", json_text(policy, "name"), json_text(policy, "file"),
-                   (long long)json_number(policy, "line"));
-        table_cell(&table, "mode");
-        table_cell(&table, "%s", json_text(policy, "mode"));
-        table_cell(&table, "loopback");
-        table_cell(&table, "%s", json_text(policy, "loopback"));
-        table_cell(&table, "metadata");
-        table_cell(&table, "%s", json_text(policy, "metadata"));
-        table_cell(&table, "private");
-        table_cell(&table, "%s",
-                   json_is_true(json_object_get(policy, "allow_private")) ? "names may have private addresses"
-                                                                          : "withheld from names");
-        table_cell(&table, "agents");
-        add_list(&table, json_object_get(policy, "agents"), "");
-        table_print(&table, stdout);
-        table_clear(&table);
-        putchar('\n');
-
-        table_begin(&table, 6);
-        json_array_foreach(json_object_get(policy, "rules"), i, rule)
-        {
-                const char *domain = json_text(rule, "domain");
-
-                table_cell(&table, "%s", json_text(rule, "action"));
-                table_cell(&table, "%s", domain[0] ? domain : json_text(rule, "cidr"));
-                add_list(&table, json_object_get(rule, "ports"), "");
-                add_list(&table, json_object_get(rule, "except"), "except ");
-                table_cell(&table, "%s", json_text(rule, "id"));
-                table_cell(&table, "%s:%lld", json_text(rule, "file"), (long long)json_number(rule, "line"));
-        }
-        table_print(&table, stdout);
-        table_clear(&table);
-        if (json_array_size(json_object_get(policy, "rules")) == 0)
-                puts("no rules: nothing is allowed");
-}
-
 int ctl_policy_show(const struct ctl_arguments *arguments)
 {
         json_t *request = json_pack("{s:s}", "policy", arguments->words[0]), *policy;
@@ -132,7 +69,7 @@ int ctl_policy_show(const struct ctl_arguments *arguments)
         if (arguments->json) {
                 r = print_json(policy);
         } else {
-                print_policy(policy);
+                report_policy_text(policy, stdout);
                 r = print_end();
         }
         json_decref(policy);
@@ -156,13 +93,13 @@ int ctl_policy_validate(const struct ctl_arguments *arguments)
                 json_t *result =
                         json_pack("{s:b,s:i,s:i,s:o}", "valid", r == 0, "policies",
                                   config ? (int)config->n_policies : 0, "agents", config ? (int)config->n_agents : 0,
-                                  "diagnostics", config_file_diagnostics(&diagnostics));
+                                  "diagnostics", report_diagnostics_json(&diagnostics));
 
                 if (print_json(result) != CTL_OK && status == CTL_OK)
                         status = CTL_FAILED;
                 json_decref(result);
         } else {
-                config_file_tell(&diagnostics);
+                report_diagnostics("agentctl", &diagnostics, stderr);
                 if (r < 0 && diagnostics.n_items == 0)
                         print_error("%s: %s", file, strerror(-r));
                 if (r == 0) {

@@ -322,7 +322,7 @@ YAML
         file=$(names_config)
         client "$file" '
                 curl -s -m 3 http://198.51.100.20/ || echo "before $?"
-                getent hosts x.wild.test
+                getent ahosts x.wild.test
                 curl -sS -m 5 http://198.51.100.20/
                 curl -s -m 3 http://198.51.100.20:443/ || echo "port $?"' > "$TEST_DIR/out"
         grep -q -x 'before 7' "$TEST_DIR/out"

@@ -176,3 +176,73 @@ int bpf_world_socket(struct bpf_world *world, int cgroup_fd, int family, int typ
         *ret_fd = fd;
         return 0;
 }
+
+void bpf_policy_free(struct bpf_policy *policy)
+{
+        if (!policy)
+                return;
+        compiled_policy_free(policy->compiled);
+        for (size_t i = 0; i < policy->model.n_rules; i++) {
+                free(policy->model.rules[i].ports);
+                free(policy->model.rules[i].domain);
+        }
+        free(policy->model.rules);
+        free(policy);
+}
+
+static int rule_fill(struct rule *rule, const struct bpf_rule *from)
+{
+        rule->deny = from->deny;
+        rule->ports = calloc(1, sizeof(*rule->ports));
+        if (!rule->ports)
+                return -ENOMEM;
+        rule->n_ports = 1;
+        rule->ports[0] = (struct port_range){from->low, from->high, from->protocols};
+        if (from->prefix)
+                return prefix_parse(from->prefix, &rule->cidr);
+        rule->domain = strdup("a.example");
+        return rule->domain ? 0 : -ENOMEM;
+}
+
+int bpf_policy_new(struct bpf_world *world, const struct bpf_rule *rules, size_t n_rules, struct bpf_policy **ret)
+{
+        struct bpf_policy *policy = calloc(1, sizeof(*policy));
+        int r = 0;
+
+        if (!policy)
+                return -ENOMEM;
+        policy->model.loopback_allow = true;
+        policy->model.rules = calloc(n_rules + 1, sizeof(*policy->model.rules));
+        if (!policy->model.rules)
+                r = -ENOMEM;
+        for (size_t i = 0; r == 0 && i < n_rules; i++) {
+                r = rule_fill(&policy->model.rules[i], &rules[i]);
+                policy->model.n_rules = i + 1;
+        }
+        if (r == 0)
+                r = policy_compile(&policy->model, NULL, &policy->compiled);
+        if (r == 0)
+                r = datapath_policy_add(world->datapath, policy->compiled, &policy->version);
+        if (r < 0) {
+                bpf_policy_free(policy);
+                return r;
+        }
+        *ret = policy;
+        return 0;
+}
+
+int bpf_policy_learn(struct bpf_world *world, const struct bpf_policy *policy, __u32 agent_id, const char *address,
+                     __u64 expires_ns)
+{
+        const char *const names[] = {"a.example"};
+        struct match_list *list = NULL;
+        struct address parsed;
+        int r = address_parse(address, &parsed);
+
+        if (r == 0)
+                r = compiled_policy_learned_list(policy->compiled, &parsed, names, 1, &list);
+        if (r == 0)
+                r = datapath_learned_set(world->datapath, agent_id, &parsed, expires_ns, policy->version, list);
+        free(list);
+        return r;
+}

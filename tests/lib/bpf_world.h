@@ -36,3 +36,25 @@ int bpf_world_reopen(struct bpf_world *world);
 int bpf_world_cgroup(struct bpf_world *world, const char *name, int *ret_fd, __u64 *ret_id);
 int bpf_world_cgroup_remove(struct bpf_world *world, const char *name);
 int bpf_world_socket(struct bpf_world *world, int cgroup_fd, int family, int type, int protocol, int *ret_fd);
+
+/* A policy for the kernel, from a table. prefix NULL: the name a.example. */
+struct bpf_rule {
+        const char *prefix;
+        bool deny;
+        __u8 protocols;
+        __u16 low, high;
+};
+
+struct bpf_policy {
+        struct policy model;
+        struct compiled_policy *compiled;
+        __u32 version; /* what datapath_policy_add() gave */
+};
+
+/* Compiles and adds to the world's datapath. */
+int bpf_policy_new(struct bpf_world *world, const struct bpf_rule *rules, size_t n_rules, struct bpf_policy **ret);
+/* Leaves the kernel's side alone. */
+void bpf_policy_free(struct bpf_policy *policy);
+/* The agent learns this address for a.example under the policy. */
+int bpf_policy_learn(struct bpf_world *world, const struct bpf_policy *policy, __u32 agent_id, const char *address,
+                     __u64 expires_ns);
