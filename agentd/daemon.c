@@ -36,21 +36,38 @@ static const struct agent_spec *entry_find(const struct daemon *daemon, const ch
         return NULL;
 }
 
+static int on_renamed(void *context, const char *old_name, const struct agent_watch_match *match)
+{
+        struct daemon *daemon = context;
+        struct monitor_agent *agent = monitor_agent_find(daemon->monitor, old_name);
+        const struct agent_spec *spec = entry_find(daemon, match->entry);
+        struct monitor_policy *policy = spec ? monitor_policy_find(daemon->monitor, spec->policy) : NULL;
+
+        if (!agent || !policy || monitor_agent_find(daemon->monitor, match->name))
+                return -ENOENT;
+        monitor_rename(daemon->monitor, agent, match->name, match->entry);
+        if (agent->policy != policy)
+                monitor_agent_move(daemon->monitor, agent, policy);
+        return 0;
+}
+
 static int on_appeared(void *context, const struct agent_watch_match *match)
 {
         struct daemon *daemon = context;
         const struct agent_spec *spec = entry_find(daemon, match->entry);
-        struct monitor_agent *agent = monitor_agent_find(daemon->monitor, match->name);
+        struct monitor_agent *agent = monitor_agent_by_cgroup(daemon->monitor, match->cgroup_id);
         struct monitor_error error = {};
         int r;
 
         if (!spec)
                 return -ENOENT;
-        if (agent && agent->cgroup_id == match->cgroup_id) {
-                /* Adopted: it was enforced all the time. */
+        if (agent) { /* adopted: it was enforced all the time, perhaps under another name */
+                if (strcmp(agent->name, match->name) != 0)
+                        return on_renamed(daemon, agent->name, match);
                 (void)snprintf(agent->entry, sizeof(agent->entry), "%.63s", match->entry);
                 return 0;
         }
+        agent = monitor_agent_find(daemon->monitor, match->name);
         if (agent) /* the same name at another cgroup than before the restart */
                 monitor_detach(daemon->monitor, agent);
         r = monitor_attach(daemon->monitor, match->name, match->entry, match->path, spec->policy, MONITOR_MODE_POLICY,
@@ -67,21 +84,6 @@ static void on_vanished(void *context, const char *name, __u64 cgroup_id, enum a
 
         if (agent && agent->cgroup_id == cgroup_id)
                 monitor_detach(daemon->monitor, agent);
-}
-
-static int on_renamed(void *context, const char *old_name, const struct agent_watch_match *match)
-{
-        struct daemon *daemon = context;
-        struct monitor_agent *agent = monitor_agent_find(daemon->monitor, old_name);
-        const struct agent_spec *spec = entry_find(daemon, match->entry);
-        struct monitor_policy *policy = spec ? monitor_policy_find(daemon->monitor, spec->policy) : NULL;
-
-        if (!agent || !policy || monitor_agent_find(daemon->monitor, match->name))
-                return -ENOENT;
-        monitor_rename(daemon->monitor, agent, match->name, match->entry);
-        if (agent->policy != policy)
-                monitor_agent_move(daemon->monitor, agent, policy);
-        return 0;
 }
 
 static void on_population(void *context, const char *name, __u64 cgroup_id, bool populated)
@@ -337,11 +339,6 @@ static int daemon_open(struct daemon *daemon, struct config *config, struct moni
                 (void)snprintf(error->text, sizeof(error->text), "cannot adopt what is pinned: %s", strerror(-r));
                 return r;
         }
-        HASH_ITER (hh, daemon->monitor->agents, agent, next)
-                if (!agent->entry[0] &&
-                    agent_watch_follow(daemon->watch, agent->name, agent->path, agent->cgroup_id) < 0)
-                        log_warning("cannot follow the cgroup of '%s'", agent->name);
-
         config = daemon->monitor->config->config;
         {
                 size_t bad = 0;
@@ -358,6 +355,14 @@ static int daemon_open(struct daemon *daemon, struct config *config, struct moni
                                                     : strerror(-r));
                         return r;
                 }
+        }
+        /* Adopted agents that no entry claims: their end must be seen too. */
+        HASH_ITER (hh, daemon->monitor->agents, agent, next) {
+                r = agent_watch_follow(daemon->watch, agent->name, agent->path, agent->cgroup_id);
+                if (r == 0)
+                        agent->entry[0] = '\0';
+                else if (r != -EEXIST)
+                        log_warning_errno(r, "cannot follow the cgroup of '%s'", agent->name);
         }
         r = control_server_new(&daemon->loop, daemon->socket_path, daemon_verbs, is_agent, daemon, &daemon->control);
         if (r < 0)

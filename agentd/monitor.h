@@ -140,6 +140,7 @@ void monitor_agent_move(struct monitor *monitor, struct monitor_agent *agent, st
 
 /* monitor_agent.c */
 struct monitor_agent *monitor_agent_find(struct monitor *monitor, const char *name);
+struct monitor_agent *monitor_agent_by_cgroup(struct monitor *monitor, __u64 cgroup_id);
 /* Returns once every hook holds and the policy is published. path: canonical. entry: "" by hand. */
 int monitor_attach(struct monitor *monitor, const char *name, const char *entry, const char *path, const char *policy,
                    enum monitor_mode mode, struct monitor_error *error, struct monitor_agent **ret);

@@ -26,6 +26,16 @@ struct monitor_agent *monitor_agent_find(struct monitor *monitor, const char *na
         return agent;
 }
 
+struct monitor_agent *monitor_agent_by_cgroup(struct monitor *monitor, __u64 cgroup_id)
+{
+        struct monitor_agent *agent, *next;
+
+        HASH_ITER (hh, monitor->agents, agent, next)
+                if (agent->cgroup_id == cgroup_id)
+                        return agent;
+        return NULL;
+}
+
 const char *monitor_agent_mode(const struct monitor_agent *agent)
 {
         return monitor_word_flags(agent) & WORD_AUDIT ? "audit" : "enforce";
@@ -99,7 +109,7 @@ int monitor_attach(struct monitor *monitor, const char *name, const char *entry,
                    enum monitor_mode mode, struct monitor_error *error, struct monitor_agent **ret)
 {
         struct monitor_policy *found = monitor_policy_find(monitor, policy);
-        struct monitor_agent *agent, *next;
+        struct monitor_agent *agent;
         _cleanup_close_ int fd = -1;
         __u64 id;
         __u32 agent_id;
@@ -127,12 +137,11 @@ int monitor_attach(struct monitor *monitor, const char *name, const char *entry,
         r = cgroup_id(fd, &id);
         if (r < 0)
                 return attach_failed(error, 1, r, "cannot identify cgroup", path);
-        HASH_ITER (hh, monitor->agents, agent, next) {
-                if (agent->cgroup_id == id) {
-                        (void)snprintf(error->text, sizeof(error->text), "cgroup '%s' is the agent '%s' already", path,
-                                       agent->name);
-                        return -EEXIST;
-                }
+        agent = monitor_agent_by_cgroup(monitor, id);
+        if (agent) {
+                (void)snprintf(error->text, sizeof(error->text), "cgroup '%s' is the agent '%s' already", path,
+                               agent->name);
+                return -EEXIST;
         }
         r = id_take(monitor, &agent_id);
         if (r < 0) {

@@ -81,7 +81,7 @@ void monitor_listeners_scan(struct monitor *monitor, struct monitor_agent *agent
         size_t n_pids = 0, n = 0;
 
         if (cgroup_pids(agent->cgroup_fd, &pids, &n_pids) < 0)
-                n_pids = 0;
+                return; /* not knowing is no reason to close */
         if (netns_collect(pids, n_pids, namespaces, ARRAY_SIZE(namespaces), &n) < 0)
                 return;
         /* More namespaces than we look at: none is given up. */

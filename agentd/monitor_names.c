@@ -11,7 +11,7 @@
 #include "agentd/util/cleanup.h"
 #include "agentd/util/log.h"
 
-enum { NAMES_OF_ADDRESS_MAX = 64, LIVE_S = 60 };
+enum { LIVE_S = 60 };
 
 static __u64 learned_life_ns(const struct monitor *monitor, __u32 ttl_s)
 {
@@ -27,7 +27,7 @@ static __u64 learned_life_ns(const struct monitor *monitor, __u32 ttl_s)
 static int address_write(struct monitor *monitor, struct monitor_agent *agent, const struct monitor_policy *policy,
                          const struct address *address)
 {
-        const char *names[NAMES_OF_ADDRESS_MAX];
+        const char *names[LEARNED_NAMES_PER_ADDRESS_MAX];
         _cleanup_free_ struct match_list *list = NULL;
         size_t n = learned_names(monitor->learned, agent->id, address, names, ARRAY_SIZE(names));
         int r;

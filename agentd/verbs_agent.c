@@ -282,8 +282,7 @@ void verb_detach(void *context, struct control_request *request, const json_t *a
                 return;
         }
         audit(daemon, request, agent, "detached");
-        if (!agent->entry[0])
-                agent_watch_unfollow(daemon->watch, agent->name);
+        agent_watch_unfollow(daemon->watch, agent->name);
         monitor_detach(daemon->monitor, agent);
         control_reply(request, json_pack("{s:s}", "name", name));
 }

@@ -205,7 +205,7 @@ static struct explain_learned explain_learned_find(void *context, const struct a
 {
         struct explain_context *explain = context;
         struct explain_learned found = {};
-        const char *names[64];
+        const char *names[LEARNED_NAMES_PER_ADDRESS_MAX];
         size_t n =
                 learned_names(explain->daemon->monitor->learned, explain->agent->id, address, names, ARRAY_SIZE(names));
 

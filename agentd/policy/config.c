@@ -178,7 +178,7 @@ struct file_id {
 static int loader_read_file(struct loader *loader, const char *path, const struct place *asked, struct file_id *ids,
                             size_t *n_ids)
 {
-        struct place place = {.file = path};
+        struct place place = {.file = path, .line = 1, .column = 1}; /* of the file as a whole */
         _cleanup_free_ char *text = NULL;
         struct stat status = {0};
         size_t size = 0;
@@ -275,7 +275,7 @@ static int loader_finish(struct loader *loader, struct config **ret)
         if (diagnostics->n_items > 1)
                 qsort(diagnostics->items, diagnostics->n_items, sizeof(*diagnostics->items), diagnostic_compare);
         if (loader->n_omitted > 0) {
-                struct place place = {.file = loader->config->files[0]};
+                struct place place = {.file = loader->config->files[0], .line = 1, .column = 1};
                 size_t n = loader->n_omitted;
 
                 diagnostics->n_items--; /* room for the line below: reports are refused at the limit */
@@ -324,7 +324,7 @@ int config_load_buffer(const char *name, const char *text, size_t size, struct d
                        struct config **ret)
 {
         _cleanup_(loader_clear) struct loader loader = {.diagnostics = diagnostics, .main_file = true};
-        struct place place = {.file = name};
+        struct place place = {.file = name, .line = 1, .column = 1};
         int r;
 
         r = config_new(&loader.config);

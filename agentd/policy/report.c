@@ -56,10 +56,8 @@ void report_diagnostics(const char *program, const struct diagnostics *diagnosti
         for (size_t i = 0; i < diagnostics->n_items; i++) {
                 const struct diagnostic *item = &diagnostics->items[i];
 
-                fprintf(out, "%s: %s:", program, item->file);
-                if (item->line > 0) /* not of the file as a whole */
-                        fprintf(out, "%u:%u:", item->line, item->column);
-                fprintf(out, " %s%s\n", item->kind == DIAGNOSTIC_WARNING ? "warning: " : "", item->text);
+                fprintf(out, "%s: %s:%u:%u: %s%s\n", program, item->file, item->line, item->column,
+                        item->kind == DIAGNOSTIC_WARNING ? "warning: " : "", item->text);
         }
 }
 
