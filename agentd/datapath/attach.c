@@ -124,6 +124,7 @@ static int links_make(struct datapath *datapath, __u32 agent_id, int cgroup_fd)
 
 int datapath_attach(struct datapath *datapath, __u32 agent_id, int cgroup_fd, __u64 cgroup_id, const char *name)
 {
+        const struct agent_counters zero = {};
         struct agent_entry *entry;
         int r;
 
@@ -138,6 +139,10 @@ int datapath_attach(struct datapath *datapath, __u32 agent_id, int cgroup_fd, __
         memset(entry->name, 0, sizeof(entry->name));
         memcpy(entry->name, name, strlen(name));
 
+        /* The id may have been another agent's. */
+        r = bpf_map_update_elem(bpf_map__fd(datapath->skeleton->maps.counters), &agent_id, &zero, BPF_ANY);
+        if (r < 0)
+                return r;
         r = line_write(datapath, cgroup_id, 0);
         if (r < 0 && r != -ENOENT)
                 return r;
@@ -363,6 +368,9 @@ int datapath_traffic(struct datapath *datapath, __u32 agent_id, __u64 ret_packet
         return 0;
 }
 
+/* ROOT/agentd/vN/run/PID/links/ID/HOOK is the deepest that we make. */
+enum { REMOVE_DEPTH_MAX = 8 };
+
 static int remove_tree(int parent_fd, const char *name, unsigned depth)
 {
         _cleanup_(close_directory) DIR *directory = NULL;
@@ -391,5 +399,5 @@ static int remove_tree(int parent_fd, const char *name, unsigned depth)
 
 int datapath_uninstall(const char *directory)
 {
-        return remove_tree(AT_FDCWD, directory, 3);
+        return remove_tree(AT_FDCWD, directory, REMOVE_DEPTH_MAX);
 }

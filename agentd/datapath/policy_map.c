@@ -291,8 +291,21 @@ static int note_list(void *context, __u32 list)
         return 0;
 }
 
+static void note_version(struct datapath *datapath, __u32 version)
+{
+        if (version <= VERSION_MAX)
+                datapath->next_version = MAX(datapath->next_version, version % VERSION_MAX + 1);
+}
+
 static int note_host(void *context, const void *key, const void *value)
 {
+        note_version(context, ((const struct host_key *)key)->version);
+        return note_list(context, *(const __u32 *)value);
+}
+
+static int note_cidr(void *context, const void *key, const void *value)
+{
+        note_version(context, be32toh(((const struct cidr_key *)key)->version));
         return note_list(context, *(const __u32 *)value);
 }
 
@@ -300,11 +313,18 @@ static int note_learned(void *context, const void *key, const void *value)
 {
         const struct learned_entry *entry = value;
 
-        (void)note_list(context, entry->slots[0].list);
-        return note_list(context, entry->slots[1].list);
+        for (size_t i = 0; i < ARRAY_SIZE(entry->slots); i++) {
+                note_version(context, entry->slots[i].version);
+                (void)note_list(context, entry->slots[i].list);
+        }
+        return 0;
 }
 
-/* Lists and versions that an earlier daemon's entries use are left alone: new ones go above them, until the sweep. */
+/*
+ * Lists and versions that an earlier daemon's entries use are left alone: new ones go above them, until the sweep. A
+ * version that it died before publishing is no agent's, but its entries are there: given again, it would mix two
+ * policies.
+ */
 int datapath_policies_adopt(struct datapath *datapath)
 {
         int r;
@@ -320,7 +340,7 @@ int datapath_policies_adopt(struct datapath *datapath)
         if (r < 0)
                 return r;
         r = datapath_map_each(bpf_map__fd(datapath->skeleton->maps.cidrs), sizeof(struct cidr_key), sizeof(__u32),
-                              note_host, datapath);
+                              note_cidr, datapath);
         if (r < 0)
                 return r;
         return datapath_map_each(bpf_map__fd(datapath->skeleton->maps.learned), sizeof(struct learned_key),

@@ -34,7 +34,8 @@ struct event {
         int fd;
         short bits;
         bool active;
-        __u64 timeout_ms; /* 0: none */
+        bool has_timeout;
+        __u64 timeout_ms;
         void (*callback)(int, short, void *);
         void *argument;
 };
@@ -54,7 +55,7 @@ static void event_fire(struct event *event, short bits)
         /* The callback may free the event: nothing is touched after it. */
         if (!(event->bits & UB_EV_PERSIST))
                 event_disarm(event);
-        else if (event->timeout_ms)
+        else if (event->has_timeout)
                 uv_timer_start(&event->handles->timer, event->handles->timer.timer_cb, event->timeout_ms, 0);
         event->callback(event->fd, bits, event->argument);
 }
@@ -144,10 +145,10 @@ static int event_arm(struct event *event, struct timeval *timeout)
         if (r < 0)
                 return -1;
         event->active = true;
-        event->timeout_ms = 0;
+        event->has_timeout = timeout != NULL;
         if (timeout) {
                 event->timeout_ms = (__u64)timeout->tv_sec * 1000 + (__u64)(timeout->tv_usec + 999) / 1000;
-                event->timeout_ms = MAX(event->timeout_ms, 1u);
+                /* 0 is "as soon as the loop turns": libunbound sends each query that way. */
                 uv_update_time(event->base->loop);
                 uv_timer_start(&event->handles->timer, timer_ready, event->timeout_ms, 0);
         } else {
