@@ -10,9 +10,11 @@
 
 #include <cmocka.h>
 
+#include <sched.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <sys/auxv.h>
+#include <sys/mount.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 
@@ -367,6 +369,34 @@ static void a_worker_that_does_not_start_is_an_error(void **state)
         assert_null(world->supervisor);
 }
 
+/* Last: hides the trust anchors from this process for good (in its own mount namespace). */
+static void dnssec_without_a_trust_anchor_is_an_error(void **state)
+{
+        static const char *const places[] = {"/usr/share/dns", "/var/lib/unbound"};
+        struct world *world = *state;
+        struct dns_settings settings;
+
+        if (!world)
+                skip();
+        settings = settings_for(world);
+        settings.dnssec = true;
+        assert_int_equal(
+                dns_supervisor_new(&world->loop, "/proc/self/exe", &settings, &callbacks, world, &world->supervisor),
+                0);
+        dns_supervisor_free(world->supervisor);
+        world->supervisor = NULL;
+
+        assert_int_equal(unshare(CLONE_NEWNS), 0);
+        assert_int_equal(mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL), 0);
+        for (size_t i = 0; i < ARRAY_SIZE(places); i++)
+                if (access(places[i], F_OK) == 0)
+                        assert_int_equal(mount("none", places[i], "tmpfs", 0, NULL), 0);
+        assert_int_equal(
+                dns_supervisor_new(&world->loop, "/proc/self/exe", &settings, &callbacks, world, &world->supervisor),
+                -ENOKEY);
+        assert_null(world->supervisor);
+}
+
 static int evil_worker(int fd)
 {
         struct message_header ready = {MESSAGE_READY, sizeof(ready), 0};
@@ -398,6 +428,7 @@ int main(int argc, char **argv)
                 SUPERVISOR_TEST(statistics_arrive),
                 SUPERVISOR_TEST(a_worker_that_sends_nonsense_is_replaced),
                 SUPERVISOR_TEST(a_worker_that_does_not_start_is_an_error),
+                SUPERVISOR_TEST(dnssec_without_a_trust_anchor_is_an_error),
         };
         const char *path = (const char *)getauxval(AT_EXECFN);
         char self[256] = {0};

@@ -629,6 +629,40 @@ static void as_asked_goes_to_the_server_that_the_agent_named(void **state)
         }
 }
 
+static void with_dnssec_what_is_not_proven_is_refused(void **state)
+{
+        struct rig *rig = *state;
+        struct message_settings settings;
+        static struct packet query, answer;
+        struct pollfd ready[2];
+        ldns_pkt *reply;
+
+        if (!rig)
+                skip();
+        settings = rig_settings(rig);
+        settings.dnssec = 1;
+        rig_start(rig, &settings, "A allowed.test\n");
+        client_ask(rig, &(struct question){.name = "allowed.test", .type = DNS_TYPE_A, .id = 1, .edns = 1232});
+        ready[0] = (struct pollfd){.fd = rig->client, .events = POLLIN};
+        ready[1] = (struct pollfd){.fd = rig->upstream_udp, .events = POLLIN};
+        /* The upstream knows the address and has no keys to show for it. */
+        for (;;) {
+                assert_true(poll(ready, 2, RIG_WAIT_MS) > 0);
+                if (ready[0].revents & POLLIN)
+                        break;
+                upstream_take(rig, &query);
+                make_answer(&query, 0,
+                            asks_for(&query, "allowed.test", DNS_TYPE_A) ? "allowed.test. 300 IN A 192.0.2.1" : "",
+                            &answer);
+                upstream_send(rig, &answer);
+        }
+        reply = client_reply(rig);
+        assert_int_equal(ldns_pkt_get_rcode(reply), DNS_SERVFAIL);
+        assert_int_equal(ldns_pkt_ancount(reply), 0);
+        assert_true(has_ede(reply, 6));
+        ldns_pkt_free(reply);
+}
+
 static char *proc_line(pid_t pid, const char *file, const char *key)
 {
         static char line[256];
@@ -701,6 +735,7 @@ int main(int argc, char **argv)
                 WORKER_TEST(resolves_for_the_monitor_and_says_how_it_ended),
                 WORKER_TEST(a_captured_query_is_answered_from_the_listener),
                 WORKER_TEST(as_asked_goes_to_the_server_that_the_agent_named),
+                WORKER_TEST(with_dnssec_what_is_not_proven_is_refused),
                 WORKER_TEST(the_worker_has_given_up_everything),
                 WORKER_TEST(a_worker_without_a_monitor_ends),
         };
