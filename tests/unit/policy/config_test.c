@@ -457,12 +457,14 @@ static void settings_are_inherited_the_stricter_wins_and_mode_is_not(void **stat
                                            "  shut: {allow_private: false, loopback: deny}\n"
                                            "  one: {extends: [open]}\n"
                                            "  two: {extends: [open, shut]}\n"
+                                           "  swap: {extends: [shut, open]}\n"
                                            "  own: {extends: [two], allow_private: true, loopback: allow}\n");
         const struct policy *one = config_find_policy(config, "one"), *two = config_find_policy(config, "two");
         const struct policy *own = config_find_policy(config, "own");
 
         assert_true(one->allow_private && one->metadata_allow && one->loopback_allow && !one->audit);
         assert_true(!two->allow_private && two->metadata_allow && !two->loopback_allow);
+        assert_false(config_find_policy(config, "swap")->allow_private);
         assert_true(own->allow_private && own->metadata_allow && own->loopback_allow);
         config_free(config);
 }

@@ -148,6 +148,20 @@ static void a_cidr_is_allowed_where_all_of_its_addresses_are(void **state)
                         rules[i].except = &except[i];
                         rules[i].n_except = rand() % 2;
                 }
+                /* What a translator would unpack: all of it allowed, and a deny on the inside only. */
+                if (round % 2) {
+                        policy.metadata_allow = true;
+                        assert_int_equal(prefix_parse(round % 4 == 1 ? "64:ff9b::/96" : "2002::/16", &rules[0].cidr),
+                                         0);
+                        rules[0].deny = false;
+                        rules[0].ports = &port_pool[0];
+                        rules[0].n_except = 0;
+                        rules[1].cidr.address = address_in(0, (unsigned)rand() % 1024);
+                        rules[1].cidr.length = (__u8)(122 + rand() % 7);
+                        prefix_mask(&rules[1].cidr);
+                        rules[1].deny = true;
+                        rules[1].n_except = 0;
+                }
                 assert_int_equal(policy_compile(&policy, NULL, &compiled), 0);
                 input.compiled = compiled;
                 input.word_flags = compiled->word_flags;
@@ -203,10 +217,45 @@ static void a_wide_cidr_is_not_allowed_by_a_part_of_it(void **state)
         compiled_policy_free(compiled);
 }
 
+static void classes_of_addresses_inside_a_cidr_are_not_overlooked(void **state)
+{
+        static const struct {
+                const char *cidr;
+                bool loopback_allow;
+                enum verdict_reason reason;
+        } cases[] = {
+                {"100.64.0.0/10", true, REASON_METADATA}, /* 100.100.100.200 */
+                {"168.63.0.0/16", true, REASON_METADATA}, {"fc00::/7", true, REASON_METADATA},
+                {"64:ff9b::/96", true, REASON_METADATA}, /* of an inner one */
+                {"126.0.0.0/7", false, REASON_LOOPBACK},  {"126.0.0.0/7", true, REASON_NONE},
+                {"203.0.113.0/24", false, REASON_NONE},
+        };
+
+        for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
+                struct rule rule = {.ports = &port_pool[0], .n_ports = 1};
+                struct policy policy = {.rules = &rule, .n_rules = 1, .loopback_allow = cases[i].loopback_allow};
+                struct destination destination = {.has_port = true, .port = 443};
+                struct compiled_policy *compiled;
+                struct explain_input input = {0};
+                struct judgement judgement;
+
+                assert_int_equal(prefix_parse(cases[i].cidr, &rule.cidr), 0);
+                destination.prefix = rule.cidr;
+                assert_int_equal(policy_compile(&policy, NULL, &compiled), 0);
+                input.compiled = compiled;
+                input.word_flags = compiled->word_flags;
+                assert_int_equal(destination_judge(&input, &destination, &judgement), 0);
+                assert_int_equal(judgement.verdict.reason, cases[i].reason);
+                judgement_clear(&judgement);
+                compiled_policy_free(compiled);
+        }
+}
+
 int main(void)
 {
         const struct CMUnitTest tests[] = {
                 cmocka_unit_test(a_cidr_is_allowed_where_all_of_its_addresses_are),
+                cmocka_unit_test(classes_of_addresses_inside_a_cidr_are_not_overlooked),
                 cmocka_unit_test(a_wide_cidr_is_not_allowed_by_a_part_of_it),
         };
 
