@@ -198,6 +198,31 @@ static void a_lost_link_is_found_and_made_good(void **state)
         scene_leave(&scene);
 }
 
+static void a_link_that_runs_another_program_is_found_and_made_good(void **state)
+{
+        const struct bpf_insn allow[] = {{.code = BPF_ALU64 | BPF_MOV | BPF_K, .imm = 1}, {.code = BPF_JMP | BPF_EXIT}};
+        LIBBPF_OPTS(bpf_prog_load_opts, options, .expected_attach_type = BPF_CGROUP_INET_EGRESS);
+        struct bpf_world *world = *state;
+        struct scene scene;
+        enum hook hook;
+        int fd;
+
+        if (!world)
+                skip();
+        scene = scene_enter(world, SCENE_AGENT);
+        scene_attach(&scene);
+        fd = bpf_prog_load(BPF_PROG_TYPE_CGROUP_SKB, "allow", "GPL", allow, ARRAY_SIZE(allow), &options);
+        assert_true(fd >= 0);
+        assert_int_equal(world->datapath->hooks[0].hook, HOOK_EGRESS);
+        assert_int_equal(bpf_link_update(world->datapath->agents[SCENE_AGENT].links[0], fd, NULL), 0);
+        assert_int_equal(datapath_verify(world->datapath, SCENE_AGENT, &hook), -ENOENT);
+        assert_int_equal(hook, HOOK_EGRESS);
+        assert_int_equal(datapath_repair(world->datapath, SCENE_AGENT, scene.cgroup_fd), 0);
+        assert_int_equal(datapath_verify(world->datapath, SCENE_AGENT, &hook), 0);
+        close(fd);
+        scene_leave(&scene);
+}
+
 /* The line says whose packets they are: a wrong id is as bad as a lost link. */
 static void a_line_with_another_id_is_found_and_made_good(void **state)
 {
@@ -409,6 +434,7 @@ int main(void)
                 cmocka_unit_test_teardown(a_child_cgroup_is_the_agent_and_a_neighbour_is_not, scene_clear),
                 cmocka_unit_test_teardown(what_no_packet_hook_could_judge_is_refused_as_a_socket, scene_clear),
                 cmocka_unit_test_teardown(a_lost_link_is_found_and_made_good, scene_clear),
+                cmocka_unit_test_teardown(a_link_that_runs_another_program_is_found_and_made_good, scene_clear),
                 cmocka_unit_test_teardown(a_line_with_another_id_is_found_and_made_good, scene_clear),
                 cmocka_unit_test_teardown(a_detached_cgroup_is_free_and_may_become_another_agent, scene_clear),
                 cmocka_unit_test_teardown(a_new_daemon_adopts_what_the_old_one_left, scene_clear),

@@ -288,7 +288,7 @@ static void an_event_tells_who_sent_what(void **state)
 
 static void what_the_ring_cannot_hold_is_counted(void **state)
 {
-        enum { N = 25000 };
+        enum { N = 60000 };
         struct bpf_world *world = *state;
         struct agent_counters before, after;
         struct bpf_policy *policy;
