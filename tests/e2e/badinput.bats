@@ -148,7 +148,7 @@ YAML
 
 @test "bad domains are errors: empty, a bare star, an address, too long" {
         for domain in '' '*' '*.' 'a..b' '192.0.2.1' '-' 'has space.test' "$(printf 'a%.0s' $(seq 64)).test" '**.test' 'http://x.test/'; do
-                check_fails 5 '' <<YAML
+                check_fails 5 '' <<YAML || { echo "domain: '$domain'"; return 1; }
 version: 1
 policies:
   main:
@@ -282,7 +282,7 @@ policies:
     ingress: [{cidr: 10.0.0.0/8}]
 YAML
         # An error that is an error everywhere outranks it.
-        check_fails 4 'budget' 2 <<'YAML'
+        check_fails 4 'bytes' 2 <<'YAML'
 version: 1
 policies:
   main:

@@ -107,6 +107,16 @@ TABLE
         event '.type == "would_deny" and .agent == "watched" and .mode == "audit"'
 }
 
+@test "the first look-up that a namespace ever sees is answered" {
+        start_daemon "$(daemon_config)"
+        # New agents: no listener waits for them. glibc sends A and AAAA at once, from a socket with IP_RECVERR.
+        for n in 1 2 3 4 5; do
+                path=$(cgroup_make "fresh$n")
+                agentctl attach "fresh$n" --cgroup "$path" --policy web > /dev/null
+                in_cgroup "$path" agent getent ahosts "first$n.wild.test" || { echo "look-up $n was lost"; return 1; }
+        done
+}
+
 @test "explain names the rule and its place, and agrees with the kernel" {
         file=$(daemon_config)
         start_daemon "$file"

@@ -63,13 +63,24 @@ def field($name; $types): if has($name) and ([.[$name] | type] | inside($types))
 }
 
 @test "a denied connect names the process, the sockets and the hook" {
-        # shellcheck disable=SC2016
-        agentd_run --config "$CONFIG" --user nobody -- bash -c 'echo $$; exec curl -s -m 3 http://203.0.113.9:443/' \
-                > "$TEST_DIR/pid" 2>/dev/null || true
+        # The process lives until it has been told of: exe is read from /proc.
+        : > "$EVENTS"
+        chmod 0644 "$EVENTS"
+        agentd_run --config "$CONFIG" --user nobody -- "$PYTHON" -c '
+import os, select, socket, sys, time
+try:
+    socket.create_connection(("203.0.113.9", 443), 3)
+except PermissionError:
+    print(os.getpid(), flush=True)
+end = time.monotonic() + 10
+while "203.0.113.9" not in open(sys.argv[1]).read() and time.monotonic() < end:
+    select.select([], [], [], 0.02)
+' "$EVENTS" > "$TEST_DIR/pid" 2>"$TEST_DIR/stderr" || { cat "$TEST_DIR/stderr"; return 1; }
         pid=$(cat "$TEST_DIR/pid")
-        event '.type == "deny" and .dst == {"ip": "203.0.113.9", "port": 443}' | head -n 1 > "$TEST_DIR/event"
-        jq -e --argjson pid "$pid" '.process.pid == $pid and .process.tid > 0 and .process.uid == 65534 and .process.comm == "curl"
-                and (.process.exe | test("/curl$"))' "$TEST_DIR/event"
+        event '.type == "deny" and .dst == {"ip": "203.0.113.9", "port": 443}' > "$TEST_DIR/event"
+        assert_equal "$(wc -l < "$TEST_DIR/event")" 1
+        jq -e --argjson pid "$pid" '.process.pid == $pid and .process.tid > 0 and .process.uid == 65534
+                and (.process.comm | test("^python3")) and (.process.exe | test("/python3"))' "$TEST_DIR/event"
         jq -e '.reason == "no_rule" and .hook == "connect4" and .rule == null and .direction == "egress" and .proto == "tcp"
                 and .mode == "enforce" and .policy == "main" and .generation >= 1 and .count == 1 and .lost_before == 0
                 and .cgroup_id > 0' "$TEST_DIR/event"
