@@ -20,7 +20,7 @@ HARDENING    := -fPIE -fstack-protector-strong -D_FORTIFY_SOURCE=2 -fstack-clash
 CFLAGS       ?= -O2 -g
 ALL_CFLAGS    = -std=gnu11 $(CFLAGS) $(WARNINGS) $(DEFINES)
 LDFLAGS_HARD := -pie -Wl,-z,relro,-z,now,-z,noexecstack
-LDLIBS       := -lbpf -lelf -lz -lyaml -luv -ljansson -lmnl -lidn2 -lpsl -lseccomp -lcap-ng -lsqlite3 -lunbound -lldns \
+LDLIBS       := -lbpf -lelf -lz -lyaml -luv -ljansson -lmnl -lidn2 -lpsl -lseccomp -lcap-ng -lsqlite3 -lunbound -lldns -lssl \
                 -lcrypto -lpthread -lm
 SANITIZE     := -fsanitize=address,undefined -fno-sanitize-recover=undefined -fno-omit-frame-pointer
 

@@ -2,8 +2,8 @@
 /*
  * libunbound, set up as a forwarder that believes its upstreams about names and nothing else.
  *
- * Two contexts at most: DNS over TLS is a property of a whole context, so plain and TLS upstreams have one each. The
- * kind that is listed first is asked first, the other when the first fails.
+ * Two contexts at most: TLS upstreams share one that forwards to tls_upstream.c, plain ones have another. The kind that
+ * is listed first is asked first, the other when the first fails.
  */
 #include "agentd/dns/resolver.h"
 
@@ -15,6 +15,7 @@
 #include <unbound.h>
 #include <unistd.h>
 
+#include "agentd/dns/tls_upstream.h"
 #include "agentd/dns/unbound_loop.h"
 #include "agentd/net/dns_message.h"
 #include "agentd/util/cleanup.h"
@@ -23,11 +24,12 @@
 enum { GROUPS_MAX = 2, BOGUS = 1, SECURE = 2 };
 
 static const char *const trust_anchors[] = {"/usr/share/dns/root.key", "/var/lib/unbound/root.key"};
-static const char ca_bundle[] = "/etc/ssl/certs/ca-certificates.crt";
 
 struct resolver {
+        uv_loop_t *loop;
         struct unbound_loop *base;
         struct ub_ctx *groups[GROUPS_MAX];
+        struct tls_upstream *tls; /* NULL: no upstream is asked over TLS */
         size_t n_groups;
 };
 
@@ -135,38 +137,41 @@ static bool upstream_is_tls(const char *upstream)
         return strncmp(upstream, "tls://", 6) == 0;
 }
 
-static int add_upstreams(struct ub_ctx *context, const struct message_settings *settings, bool tls)
+static bool is_own_port(void *context, __u16 port)
 {
-        bool authenticated = false;
+        return unbound_loop_owns_port(((struct resolver *)context)->base, port);
+}
 
-        for (__u32 i = 0; i < settings->n_upstreams; i++) {
-                const char *upstream = settings->upstreams[i], *name = strchr(upstream, '#');
-                char text[UPSTREAM_TEXT_MAX + 8];
-                int r;
+static int add_upstream(struct ub_ctx *context, const char *upstream)
+{
+        int r = ub_ctx_set_fwd(context, upstream);
 
-                if (upstream_is_tls(upstream) != tls)
-                        continue;
-                if (!tls) {
-                        snprintf(text, sizeof(text), "%s", upstream);
-                } else {
-                        upstream += 6;
-                        authenticated = authenticated || name;
-                        snprintf(text, sizeof(text), "%.*s%s%s", (int)strcspn(upstream, "#"), upstream,
-                                 strchr(upstream, '@') ? "" : "@853", name ?: "");
-                }
-                r = ub_ctx_set_fwd(context, text);
-                if (r != 0)
-                        return log_error_errno(-EINVAL, "upstream '%s' cannot be understood (%s)",
-                                               settings->upstreams[i], ub_strerror(r));
+        if (r != 0)
+                return log_error_errno(-EINVAL, "upstream '%s' cannot be understood (%s)", upstream, ub_strerror(r));
+        return 0;
+}
+
+static int add_upstreams(struct resolver *resolver, struct ub_ctx *context, const struct message_settings *settings,
+                         bool tls)
+{
+        char text[UPSTREAM_TEXT_MAX];
+        __u16 port;
+        int r;
+
+        if (tls) {
+                r = tls_upstream_new(resolver->loop, settings, is_own_port, resolver, &resolver->tls, &port);
+                if (r < 0)
+                        return r;
+                snprintf(text, sizeof(text), "127.0.0.1@%u", port);
+                return add_upstream(context, text);
         }
-        if (!tls)
-                return 0;
-        ub_ctx_set_tls(context, 1);
-        if (access(ca_bundle, R_OK) == 0)
-                return set_option(context, "tls-cert-bundle:", ca_bundle);
-        if (authenticated)
-                return log_error_errno(-ENOENT, "no CA bundle for DNS over TLS: install ca-certificates (%s)",
-                                       ca_bundle);
+        for (__u32 i = 0; i < settings->n_upstreams; i++) {
+                if (upstream_is_tls(settings->upstreams[i]))
+                        continue;
+                r = add_upstream(context, settings->upstreams[i]);
+                if (r < 0)
+                        return r;
+        }
         return 0;
 }
 
@@ -192,7 +197,7 @@ static int group_new(struct resolver *resolver, const struct message_settings *s
                 if (r < 0)
                         return r;
         }
-        r = add_upstreams(context, settings, tls);
+        r = add_upstreams(resolver, context, settings, tls);
         if (r < 0)
                 return r;
         r = remove_local_zones(context);
@@ -226,6 +231,7 @@ int resolver_new(uv_loop_t *loop, const struct message_settings *settings, struc
         resolver = calloc(1, sizeof(*resolver));
         if (!resolver)
                 return -ENOMEM;
+        resolver->loop = loop;
         r = unbound_loop_new(loop, &resolver->base);
         if (r < 0)
                 return r;
@@ -248,6 +254,7 @@ void resolver_free(struct resolver *resolver)
                 return;
         for (size_t i = 0; i < resolver->n_groups; i++)
                 ub_ctx_delete(resolver->groups[i]);
+        tls_upstream_free(resolver->tls);
         unbound_loop_free(resolver->base);
         free(resolver);
 }

@@ -8,6 +8,7 @@
 #include "agentd/dns/unbound_loop.h"
 
 #include <errno.h>
+#include <netinet/in.h>
 #include <stdbool.h>
 #include <stdlib.h>
 #include <sys/time.h>
@@ -17,6 +18,7 @@
 struct unbound_loop {
         struct ub_event_base base; /* first: libunbound hands it back */
         uv_loop_t *loop;
+        struct event *events;
 };
 
 struct handles {
@@ -30,7 +32,8 @@ struct handles {
 struct event {
         struct ub_event event; /* first */
         struct unbound_loop *base;
-        struct handles *handles; /* NULL: no timer, no poll yet */
+        struct event *previous, *next; /* in base->events */
+        struct handles *handles;       /* NULL: no timer, no poll yet */
         int fd;
         short bits;
         bool active;
@@ -187,6 +190,12 @@ static void event_free(struct ub_event *self)
         struct event *event = (struct event *)self;
 
         event_release_handles(event);
+        if (event->previous)
+                event->previous->next = event->next;
+        else
+                event->base->events = event->next;
+        if (event->next)
+                event->next->previous = event->previous;
         free(event);
 }
 
@@ -258,6 +267,10 @@ static struct ub_event *base_new_event(struct ub_event_base *self, int fd, short
         event->bits = bits;
         event->callback = callback;
         event->argument = argument;
+        event->next = event->base->events;
+        if (event->next)
+                event->next->previous = event;
+        event->base->events = event;
         return &event->event;
 }
 
@@ -312,6 +325,19 @@ int unbound_loop_new(uv_loop_t *loop, struct unbound_loop **ret)
 void unbound_loop_free(struct unbound_loop *base)
 {
         free(base);
+}
+
+bool unbound_loop_owns_port(const struct unbound_loop *base, unsigned port)
+{
+        for (const struct event *event = base->events; event; event = event->next) {
+                struct sockaddr_in address;
+                socklen_t length = sizeof(address);
+
+                if (event->fd >= 0 && getsockname(event->fd, (struct sockaddr *)&address, &length) == 0 &&
+                    address.sin_family == AF_INET && ntohs(address.sin_port) == port)
+                        return true;
+        }
+        return false;
 }
 
 struct ub_event_base *unbound_loop_base(struct unbound_loop *base)
