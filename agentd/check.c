@@ -14,7 +14,7 @@
 #include "agentd/util/log.h"
 #include "agentd/version.h"
 
-enum { EXIT_DONE = 0, EXIT_FAILED = 1, EXIT_USAGE = 2 };
+enum { EXIT_DONE = 0, EXIT_FAILED = 1, EXIT_USAGE = 2, EXIT_UNENFORCEABLE = 4 };
 
 static const char default_config[] = "/etc/agentd/agentd.yaml";
 
@@ -27,7 +27,7 @@ static void print_help(void)
                "  -h, --help          this help\n\n"
                "Errors and warnings go to stderr, one line each: agentd: FILE:LINE:COL: what is wrong; what would be "
                "right\n"
-               "Exit status: 0 valid; 2 not valid, or wrong usage; 4 it has keys that this build cannot enforce.\n\n"
+               "Exit status: 0 valid; 2 not valid, or wrong usage; 4 it has what this build cannot enforce.\n\n"
                "Example: agentd check --config ./agentd.yaml\n",
                default_config);
 }
@@ -48,7 +48,7 @@ static int check_policies(const struct config *config)
 
                         log_error("%s:%u:%u: %s", policy->place.file, policy->place.line, policy->place.column,
                                   text ? text : "too many rules");
-                        status = EXIT_USAGE;
+                        status = EXIT_UNENFORCEABLE;
                 } else if (r < 0) {
                         log_error_errno(r, "cannot compile policy '%s'", policy->name);
                         return EXIT_FAILED;

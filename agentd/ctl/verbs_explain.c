@@ -4,6 +4,7 @@
  * from the daemon. Both answers are the same objects, printed by the same functions.
  */
 #include <errno.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "agentd/ctl/client.h"
@@ -11,13 +12,14 @@
 #include "agentd/ctl/print.h"
 #include "agentd/policy/report.h"
 
-/* Exit status of a report from a file. */
-static int end_local(int r, bool allowed)
+/* Exit status of a report from a file. error: what is wrong, or NULL; taken. */
+static int end_local(int r, bool allowed, char *error)
 {
-        if (r == -ENOMEM)
-                print_error("out of memory");
-        if (r < 0)
-                return r == -EINVAL ? CTL_USAGE : CTL_FAILED;
+        if (r < 0) {
+                print_error("%s", error ? error : strerror(-r));
+                free(error);
+                return r == -EINVAL ? CTL_USAGE : r == -E2BIG ? CTL_UNENFORCEABLE : CTL_FAILED;
+        }
         r = print_end();
         return r != CTL_OK ? r : allowed ? CTL_OK : CTL_FAILED;
 }
@@ -41,6 +43,7 @@ static int end_asked(const struct ctl_arguments *arguments, json_t *report, void
 static int explain_from_file(const struct ctl_arguments *arguments)
 {
         struct config *config = NULL;
+        char *error = NULL;
         bool allowed = false;
         int r;
 
@@ -52,9 +55,9 @@ static int explain_from_file(const struct ctl_arguments *arguments)
         r = config_file_load(arguments->config, true, &config);
         if (r != CTL_OK)
                 return r;
-        r = report_explain(config, arguments->policy, arguments->words[0], arguments->json, stdout, &allowed);
+        r = report_explain(config, arguments->policy, arguments->words[0], arguments->json, stdout, &allowed, &error);
         config_free(config);
-        return end_local(r, allowed);
+        return end_local(r, allowed, error);
 }
 
 int ctl_explain(const struct ctl_arguments *arguments)
@@ -80,6 +83,7 @@ int ctl_explain(const struct ctl_arguments *arguments)
 static int test_from_file(const struct ctl_arguments *arguments)
 {
         struct config *config = NULL;
+        char *error = NULL;
         bool allowed = false;
         int r;
 
@@ -87,9 +91,9 @@ static int test_from_file(const struct ctl_arguments *arguments)
         if (r != CTL_OK)
                 return r;
         r = report_policy_test(config, arguments->words[0], arguments->words + 1, (size_t)arguments->n_words - 1,
-                               arguments->json, stdout, &allowed);
+                               arguments->json, stdout, &allowed, &error);
         config_free(config);
-        return end_local(r, allowed);
+        return end_local(r, allowed, error);
 }
 
 int ctl_policy_test(const struct ctl_arguments *arguments)

@@ -83,6 +83,10 @@ static void read_dns(struct loader *loader, const struct config_key *key, const 
         if (settings->min_ttl_s > settings->max_ttl_s)
                 loader_error(loader, node, "min_ttl (%us) is above max_ttl (%us); raise max_ttl or lower min_ttl",
                              settings->min_ttl_s, settings->max_ttl_s);
+        if (settings->dnssec && settings->n_upstreams > 0 && strcmp(settings->upstreams[0], "as-asked") == 0)
+                loader_error(
+                        loader, node,
+                        "'dnssec: on' with upstream 'as-asked', whose answers cannot be validated; remove one of them");
 }
 
 /* policies: */

@@ -55,13 +55,14 @@ int report_policy_test_json(const struct compiled_policy *compiled, char *const 
 void report_policy_test_text(const json_t *test, FILE *out);
 
 /*
- * From a configuration alone. 0; -EINVAL: wrong usage (no such policy, no destination: exit 2), after a line on stderr
- * with the program's name; -ENOMEM. Of `explain` the first form prints one verdict, of `policy test` the second all.
+ * From a configuration alone: prints to out. 0; -EINVAL with *ret_error (to be freed): wrong usage (no such policy, no
+ * destination: exit 2); -E2BIG with *ret_error: the policy cannot be compiled (exit 4); -ENOMEM. Of `explain` the first
+ * form prints one verdict, of `policy test` the second prints all.
  */
 int report_explain(const struct config *config, const char *policy, const char *destination, bool json, FILE *out,
-                   bool *ret_allowed);
+                   bool *ret_allowed, char **ret_error);
 int report_policy_test(const struct config *config, const char *policy, char *const destinations[],
-                       size_t n_destinations, bool json, FILE *out, bool *ret_all_allowed);
+                       size_t n_destinations, bool json, FILE *out, bool *ret_all_allowed, char **ret_error);
 
 /* "there is no policy 'x'; did you mean 'y'?" To be freed. */
 char *report_unknown_policy(const struct config *config, const char *name);

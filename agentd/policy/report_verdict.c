@@ -312,24 +312,21 @@ void report_policy_test_text(const json_t *test, FILE *out)
                 report_explain_text(json_array_get(results, i), out);
 }
 
-static int usage_error(char *text, const char *fallback)
-{
-        fprintf(stderr, "%s: %s\n", program_invocation_short_name, text ? text : fallback);
-        free(text);
-        return -EINVAL;
-}
-
-static int compile_named(const struct config *config, const char *name, struct compiled_policy **ret)
+static int compile_named(const struct config *config, const char *name, struct compiled_policy **ret, char **ret_error)
 {
         const struct policy *policy = config_find_policy(config, name);
         struct prefix prefix = {0};
         int r;
 
-        if (!policy)
-                return usage_error(report_unknown_policy(config, name), "there is no such policy");
+        if (!policy) {
+                *ret_error = report_unknown_policy(config, name);
+                return *ret_error ? -EINVAL : -ENOMEM;
+        }
         r = policy_compile(policy, &prefix, ret);
-        if (r == -E2BIG)
-                return usage_error(report_too_many_matches(policy, &prefix), "the policy has too many rules");
+        if (r == -E2BIG) {
+                *ret_error = report_too_many_matches(policy, &prefix);
+                return *ret_error ? -E2BIG : -ENOMEM;
+        }
         return r;
 }
 
@@ -340,19 +337,16 @@ static void print_json(const json_t *json, FILE *out)
 }
 
 int report_policy_test(const struct config *config, const char *policy, char *const destinations[],
-                       size_t n_destinations, bool json, FILE *out, bool *ret_all_allowed)
+                       size_t n_destinations, bool json, FILE *out, bool *ret_all_allowed, char **ret_error)
 {
         struct compiled_policy *compiled = NULL;
         json_t *test = NULL;
-        char *error = NULL;
         int r;
 
-        r = compile_named(config, policy, &compiled);
+        r = compile_named(config, policy, &compiled, ret_error);
         if (r < 0)
                 return r;
-        r = report_policy_test_json(compiled, destinations, n_destinations, &test, &error);
-        if (r == -EINVAL)
-                usage_error(error, "this is no destination");
+        r = report_policy_test_json(compiled, destinations, n_destinations, &test, ret_error);
         if (r == 0) {
                 if (json)
                         print_json(test, out);
@@ -366,20 +360,17 @@ int report_policy_test(const struct config *config, const char *policy, char *co
 }
 
 int report_explain(const struct config *config, const char *policy, const char *destination, bool json, FILE *out,
-                   bool *ret_allowed)
+                   bool *ret_allowed, char **ret_error)
 {
         struct compiled_policy *compiled = NULL;
         char *const destinations[] = {(char *)destination};
         json_t *test = NULL, *explain;
-        char *error = NULL;
         int r;
 
-        r = compile_named(config, policy, &compiled);
+        r = compile_named(config, policy, &compiled, ret_error);
         if (r < 0)
                 return r;
-        r = report_policy_test_json(compiled, destinations, 1, &test, &error);
-        if (r == -EINVAL)
-                usage_error(error, "this is no destination");
+        r = report_policy_test_json(compiled, destinations, 1, &test, ret_error);
         if (r == 0) {
                 explain = json_array_get(json_object_get(test, "results"), 0);
                 if (json)

@@ -112,6 +112,8 @@ static const struct {
         {"version: 1\ndns: {max_ttl: 0s}\n", "2:16: 'max_ttl' is '0s'; expected a duration from 1s to 30d\n"},
         {"version: 1\ndns: {min_ttl: 2h}\n",
          "2:6: min_ttl (7200s) is above max_ttl (3600s); raise max_ttl or lower min_ttl\n"},
+        {"version: 1\ndns: {upstream: [as-asked], dnssec: on}\n",
+         "2:6: 'dnssec: on' with upstream 'as-asked', whose answers cannot be validated; remove one of them\n"},
         {"version: 1\ndns: {blocked: nxdomian}\n", "2:16: 'blocked' is 'nxdomian'; did you mean 'nxdomain'?\n"},
 
         /* policies */

@@ -53,10 +53,11 @@ static json_t *explain(const char *destination)
         char *text = NULL;
         size_t size = 0;
         FILE *stream = open_memstream(&text, &size);
+        char *error = NULL;
         bool allowed = false;
         json_t *json;
 
-        assert_int_equal(report_explain(config, "p", destination, true, stream, &allowed), 0);
+        assert_int_equal(report_explain(config, "p", destination, true, stream, &allowed, &error), 0);
         fclose(stream);
         json = json_loads(text, 0, NULL);
         assert_non_null(json);
@@ -126,6 +127,7 @@ static void what_is_suggested_would_allow_it(void **state)
                 struct diagnostics diagnostics = {0};
                 struct config *changed = NULL;
                 FILE *null = fopen("/dev/null", "w");
+                char *error = NULL;
                 bool allowed = false;
 
                 assert_string_equal(json_string_value(json_object_get(json, "verdict")), "deny");
@@ -138,7 +140,7 @@ static void what_is_suggested_would_allow_it(void **state)
                         suggestion += size + 1;
                 }
                 assert_int_equal(config_load_buffer("t", text, strlen(text), &diagnostics, &changed), 0);
-                assert_int_equal(report_explain(changed, "p", cases[i], false, null, &allowed), 0);
+                assert_int_equal(report_explain(changed, "p", cases[i], false, null, &allowed, &error), 0);
                 if (!allowed)
                         fail_msg("%s is not allowed by\n%s", cases[i], text);
                 fclose(null);
@@ -155,11 +157,12 @@ static void policy_test_is_allowed_when_all_are(void **state)
         char *text = NULL;
         size_t size = 0;
         FILE *stream = open_memstream(&text, &size);
+        char *error = NULL;
         bool allowed = false;
 
-        assert_int_equal(report_policy_test(config, "p", both, 2, false, stream, &allowed), 0);
+        assert_int_equal(report_policy_test(config, "p", both, 2, false, stream, &allowed, &error), 0);
         assert_true(allowed);
-        assert_int_equal(report_policy_test(config, "p", mixed, 2, false, stream, &allowed), 0);
+        assert_int_equal(report_policy_test(config, "p", mixed, 2, false, stream, &allowed, &error), 0);
         assert_false(allowed);
         fclose(stream);
         assert_non_null(strstr(text, "allow     github.com:443\n          rule 'p#1' allows it (f.yaml:5)\n"));
@@ -171,14 +174,21 @@ static void policy_test_is_allowed_when_all_are(void **state)
 static void wrong_usage_is_told_apart_from_a_deny(void **state)
 {
         char *none[] = {(char *)"https://x/"};
+        char *error = NULL;
         bool allowed = false;
         char *text = report_unknown_policy(config, "q");
 
         assert_string_equal(text, "there is no policy 'q'; the first one there is 'p'");
         free(text);
-        assert_int_equal(report_policy_test(config, "q", none, 1, false, stdout, &allowed), -EINVAL);
-        assert_int_equal(report_policy_test(config, "p", none, 1, false, stdout, &allowed), -EINVAL);
-        assert_int_equal(report_explain(config, "pp", "x.example", false, stdout, &allowed), -EINVAL);
+        assert_int_equal(report_policy_test(config, "q", none, 1, false, stdout, &allowed, &error), -EINVAL);
+        assert_string_equal(error, "there is no policy 'q'; the first one there is 'p'");
+        free(error);
+        assert_int_equal(report_policy_test(config, "p", none, 1, false, stdout, &allowed, &error), -EINVAL);
+        assert_non_null(strstr(error, "'https://x/' is a URL"));
+        free(error);
+        assert_int_equal(report_explain(config, "pp", "x.example", false, stdout, &allowed, &error), -EINVAL);
+        assert_string_equal(error, "there is no policy 'pp'; the first one there is 'p'");
+        free(error);
 }
 
 static void a_learned_name_is_told_with_its_time(void **state)
