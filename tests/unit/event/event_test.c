@@ -16,6 +16,8 @@
 
 #include "agentd/event/event.h"
 #include "agentd/event/text.h"
+#include "agentd/policy/policy.h"
+#include "agentd/util/cleanup.h"
 #include "agentd/util/macro.h"
 
 static struct event contract_event(void)
@@ -268,12 +270,58 @@ static void the_human_line_takes_any_json(void **state)
         }
 }
 
+/* What a user looks up must be there. */
+static void the_documentation_has_every_type_and_reason(void **state)
+{
+        _cleanup_file_ FILE *file = fopen("docs/events.md", "re");
+        static char text[64 * 1024];
+        char row[64];
+
+        if (!file)
+                skip(); /* not run from the top of the tree */
+        text[fread(text, 1, sizeof(text) - 1, file)] = '\0';
+        for (int type = 0; type < EVENT_TYPE_MAX; type++) {
+                snprintf(row, sizeof(row), "\n| `%s` | ", event_type_to_string(type));
+                assert_non_null(strstr(text, row));
+        }
+        for (int reason = REASON_NO_RULE; reason <= REASON_UNIX_SOCKET; reason++) {
+                snprintf(row, sizeof(row), "\n| `%s` | ", verdict_reason_to_string(reason));
+                assert_non_null(strstr(text, row));
+        }
+}
+
 static void types_go_to_words_and_back(void **state)
 {
         for (int type = 0; type < EVENT_TYPE_MAX; type++)
                 assert_int_equal(event_type_from_string(event_type_to_string(type)), type);
         assert_int_equal(event_type_from_string("Deny"), -EINVAL);
         assert_int_equal(event_type_from_string(""), -EINVAL);
+}
+
+static void a_character_cut_by_the_length_is_none(void **state)
+{
+        static const char euro[] = "\xe2\x82\xac";
+        uint32_t point = 0;
+
+        assert_int_equal(text_utf8(euro, 3, &point), 3);
+        assert_int_equal(point, 0x20ac);
+        for (size_t length = 0; length < 3; length++)
+                assert_int_equal(text_utf8(euro, length, &point), 0);
+}
+
+static void a_writer_fills_its_buffer_but_for_the_nul(void **state)
+{
+        struct text_writer writer;
+        char buffer[5] = "1234"; /* the last byte is a guard */
+
+        text_begin(&writer, buffer, 4);
+        text_add(&writer, "abc");
+        assert_false(writer.full);
+        assert_string_equal(buffer, "abc");
+        text_begin(&writer, buffer, 4);
+        text_add(&writer, "abcd");
+        assert_true(writer.full);
+        assert_string_equal(buffer, "");
 }
 
 static void a_full_writer_drops_whole_pieces(void **state)
@@ -302,7 +350,10 @@ int main(void)
                 cmocka_unit_test(the_human_line_carries_no_control_characters),
                 cmocka_unit_test(the_human_line_tells_the_essentials),
                 cmocka_unit_test(the_human_line_takes_any_json),
+                cmocka_unit_test(the_documentation_has_every_type_and_reason),
                 cmocka_unit_test(types_go_to_words_and_back),
+                cmocka_unit_test(a_character_cut_by_the_length_is_none),
+                cmocka_unit_test(a_writer_fills_its_buffer_but_for_the_nul),
                 cmocka_unit_test(a_full_writer_drops_whole_pieces),
         };
 
