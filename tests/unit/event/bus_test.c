@@ -305,11 +305,15 @@ static void events_without_a_time_get_one(void **state)
 static void the_bus_keeps_no_loop_alive(void **state)
 {
         struct room *room = *state;
+        struct received past = {0};
         struct event event = deny_at(443);
 
         event_bus_publish(room->bus, &event);
         event_bus_publish(room->bus, &event);
         assert_int_equal(uv_run(&room->loop, UV_RUN_DEFAULT), 0);
+        /* It did not even wait for the second's end. */
+        event_bus_history(room->bus, &all, SIZE_MAX, receive, &past);
+        assert_int_equal(past.n, 1);
 }
 
 #define bus_test(function) cmocka_unit_test_setup_teardown(function, set_up, tear_down)
