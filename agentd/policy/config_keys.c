@@ -50,7 +50,12 @@ static void read_dnssec(struct loader *loader, const struct config_key *key, con
         int value = 0;
 
         word.offset = 0;
-        config_read_word(loader, &word, node, &value);
+        /* YAML 1.1 writers turn a plain `off` into `false`. */
+        if (node->kind == YAML_KIND_SCALAR && node->plain &&
+            (strcmp(node->text, "true") == 0 || strcmp(node->text, "false") == 0))
+                value = node->text[0] == 't';
+        else
+                config_read_word(loader, &word, node, &value);
         ((struct dns_settings *)target)->dnssec = value;
 }
 

@@ -126,7 +126,7 @@ const char *hook_to_string(enum hook hook)
                 [HOOK_DNS] = "dns",
         };
 
-        if ((size_t)hook >= ARRAY_SIZE(names))
+        if ((size_t)hook >= ARRAY_SIZE(names) || !names[hook])
                 return "unknown";
         return names[hook];
 }

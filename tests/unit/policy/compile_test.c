@@ -226,16 +226,19 @@ static enum verdict_reason deny_of(const struct policy *policy, const struct add
 static enum verdict_reason reference(const struct policy *policy, const struct reference_learned *learned,
                                      const struct flow *flow)
 {
-        bool expired = false, allowed = false;
+        bool expired = false, allowed = false, embedded;
         struct address inner;
 
         if (!(flow->protocol & (PROTOCOL_TCP | PROTOCOL_UDP | PROTOCOL_ICMP)))
                 return REASON_PROTOCOL;
         if (flow->port == 53 && flow->protocol != PROTOCOL_ICMP && !(flow->flags & FLOW_FRAGMENT))
                 return REASON_NO_RULE;
-        if (address_is_metadata(&flow->remote) && !policy->metadata_allow)
+        embedded = address_embedded(&flow->remote, &inner);
+        if ((address_is_metadata(&flow->remote) || (embedded && address_is_metadata(&inner))) &&
+            !policy->metadata_allow)
                 return REASON_METADATA;
-        if (deny_of(policy, &flow->remote, flow) != REASON_NONE)
+        if (deny_of(policy, &flow->remote, flow) != REASON_NONE ||
+            (embedded && deny_of(policy, &inner, flow) != REASON_NONE))
                 return REASON_DENY_RULE;
         if (flow->flags & FLOW_LOOPBACK)
                 return policy->loopback_allow ? REASON_NONE : REASON_LOOPBACK;
@@ -254,11 +257,6 @@ static enum verdict_reason reference(const struct policy *policy, const struct r
         }
         if (!allowed)
                 return expired ? REASON_EXPIRED : REASON_NO_RULE;
-        if (address_embedded(&flow->remote, &inner)) {
-                if (address_is_metadata(&inner) && !policy->metadata_allow)
-                        return REASON_METADATA;
-                return deny_of(policy, &inner, flow);
-        }
         return REASON_NONE;
 }
 

@@ -326,6 +326,17 @@ static void empty_lists_of_later_builds_are_no_complaint(void **state)
                 load_valid("version: 1\nguard:\npolicies: {p: {ingress: , budget: }, q: }\nagents:\ndns:\ndaemon:\n"));
 }
 
+static void dnssec_may_be_a_boolean(void **state)
+{
+        struct config *config = load_valid("version: 1\ndns: {dnssec: true}\n");
+
+        assert_true(config->dns.dnssec);
+        config_free(config);
+        config = load_valid("version: 1\ndns: {dnssec: false}\n");
+        assert_false(config->dns.dnssec);
+        config_free(config);
+}
+
 static void defaults_are_those_of_the_contract(void **state)
 {
         struct config *config = load_valid("version: 1\npolicies: {p: {}}\n");
@@ -366,6 +377,7 @@ static void said_values_replace_the_defaults(void **state)
         assert_int_equal(config->dns.n_upstreams, 4);
         assert_string_equal(config->dns.upstreams[2], "tls://9.9.9.9@853#dns.quad9.net");
         assert_true(config->dns.dnssec);
+        assert_int_equal(config->dns.min_ttl_s, 1);
         assert_int_equal(config->dns.max_ttl_s, 5400);
         assert_int_equal(config->dns.blocked, DNS_BLOCKED_NODATA);
         assert_true(policy->audit && !policy->loopback_allow && policy->metadata_allow && policy->allow_private);
@@ -587,6 +599,7 @@ int main(void)
                 cmocka_unit_test(reports_all_errors_of_a_file_in_their_order),
                 cmocka_unit_test(keys_of_later_builds_are_refused_with_exit_4_not_ignored),
                 cmocka_unit_test(empty_lists_of_later_builds_are_no_complaint),
+                cmocka_unit_test(dnssec_may_be_a_boolean),
                 cmocka_unit_test(defaults_are_those_of_the_contract),
                 cmocka_unit_test(said_values_replace_the_defaults),
                 cmocka_unit_test(ports_and_protocols_mean_what_the_contract_says),
