@@ -16,8 +16,6 @@
 #include "agentd/util/cleanup.h"
 #include "agentd/util/log.h"
 
-enum { DNS_PORT_FIRST = 61000, DNS_PORT_COUNT = 4500 }; /* above the ephemeral range that Linux starts with */
-
 struct monitor_agent *monitor_agent_find(struct monitor *monitor, const char *name)
 {
         struct monitor_agent *agent = NULL;
@@ -93,7 +91,7 @@ static void ports_choose(struct monitor *monitor, __u32 agent_id)
         __u64 hash = (monitor->started_ns ^ agent_id) * 0x9e3779b97f4a7c15ull;
 
         for (size_t i = 0; i < DNS_PORTS; i++) {
-                entry->dns_ports[i] = (__u16)(DNS_PORT_FIRST + (hash >> 32) % DNS_PORT_COUNT);
+                entry->dns_ports[i] = (__u16)(LISTENER_PORT_FIRST + (hash >> 32) % LISTENER_PORT_COUNT);
                 hash = hash * 0x9e3779b97f4a7c15ull + 0xda3e39cb94b95bdbull;
         }
 }

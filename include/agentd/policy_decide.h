@@ -9,7 +9,8 @@
  * And it defines how to loop: decide_each(), a plain loop in user space, bpf_loop() in the kernel, where 128 unrolled
  * iterations would cost half a second of verification for each program.
  *
- * Order: no policy, quarantine, the DNS redirect, metadata, deny rules, loopback, allow rules (learned and CIDR),
+ * Order: no policy, quarantine, the DNS redirect, metadata, deny rules, loopback (but for agentd's ports there), allow
+ * rules (learned and CIDR),
  * default deny. The redirect stands before metadata and deny rules, because a look-up is answered by agentd whichever
  * server it names (a metadata address among them): not one byte goes there.
  */
@@ -106,6 +107,13 @@ static __always_inline void decide_walk_list(const void *tables, __u32 list, str
         decide_each(tables, n < MATCH_LIST_MAX ? n : MATCH_LIST_MAX, walk);
 }
 
+static __always_inline bool decide_is_listener_port(const struct flow *flow)
+{
+        return (flow->protocol & (PROTOCOL_TCP | PROTOCOL_UDP)) &&
+               !((flow->protocol & PROTOCOL_TCP) && (flow->flags & FLOW_ESTABLISHED)) &&
+               (__u16)(flow->port - LISTENER_PORT_FIRST) < LISTENER_PORT_COUNT;
+}
+
 /*
  * word: the agent's state word, read once by the caller. now_ns: CLOCK_BOOTTIME. *verdict is written on every path.
  */
@@ -181,7 +189,7 @@ static __always_inline void policy_decide(const void *tables, __u32 agent_id, __
         }
         if (walk.outcome == DECIDE_NONE && (flow->flags & FLOW_LOOPBACK)) {
                 verdict->reason = REASON_LOOPBACK;
-                if (flags & WORD_LOOPBACK_ALLOW) {
+                if ((flags & WORD_LOOPBACK_ALLOW) && !decide_is_listener_port(flow)) {
                         verdict->action = VERDICT_ALLOW;
                         verdict->reason = REASON_NONE;
                 }
