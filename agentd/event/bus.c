@@ -276,6 +276,8 @@ void event_bus_flush(struct event_bus *bus)
 {
         aggregate_end(bus->aggregate, UINT64_MAX, deliver, bus);
         schedule(bus);
+        if (bus->sink)
+                sink_flush(bus->sink);
 }
 
 int event_bus_subscribe(struct event_bus *bus, const struct event_filter *filter, event_subscriber_fn function,
@@ -327,4 +329,7 @@ void event_bus_history(struct event_bus *bus, const struct event_filter *filter,
 void event_bus_statistics(const struct event_bus *bus, struct event_statistics *ret)
 {
         *ret = bus->statistics;
+        /* What the sink has lost since the last event is not in the sum yet. */
+        if (bus->sink)
+                ret->lost_sink += sink_lost(bus->sink);
 }

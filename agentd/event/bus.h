@@ -32,7 +32,7 @@ int event_bus_reopen(struct event_bus *bus);
 void event_bus_publish(struct event_bus *bus, const struct event *event);
 /* lost: records that never reached us (ring full): told in the next event. where: "ring", ... (static) */
 void event_bus_lost(struct event_bus *bus, const char *where, __u64 lost);
-void event_bus_flush(struct event_bus *bus); /* ends the running second now */
+void event_bus_flush(struct event_bus *bus); /* ends the running second now, and writes it */
 
 /* line: JSON without newline. Returns false when the subscriber cannot take it now (counted as lost for it). */
 typedef bool (*event_subscriber_fn)(void *context, const struct event *event, const char *line);

@@ -1,11 +1,10 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /*
- * One struct for the four kinds of sinks; the streams' queue is in stream.c.
+ * One struct for the four kinds of sinks; files are in line_file.c, streams in stream.c.
  */
 #include "agentd/event/sink.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -13,6 +12,7 @@
 #include <sys/un.h>
 #include <unistd.h>
 
+#include "agentd/event/line_file.h"
 #include "agentd/event/stream.h"
 #include "agentd/event/text.h"
 #include "agentd/util/cleanup.h"
@@ -24,97 +24,26 @@ enum sink_kind { SINK_OFF, SINK_FILE, SINK_STREAM, SINK_JOURNAL };
 struct sink {
         enum sink_kind kind;
         bool human;
-        uv_loop_t *loop;
-        char *path;    /* of the file */
-        int fd;        /* of the file or the journal's socket */
-        bool torn;     /* the file ends in half a line that could not be taken back */
-        __u64 checked; /* loop time of the last look at the path */
-        dev_t device;  /* of the open file */
-        ino_t inode;
+        int fd; /* of the journal's socket */
         struct sockaddr_un address;
+        struct line_file *file;
         struct stream *stream;
 };
 
-/* The directory is made when only it is missing (a fresh machine has no /var/log/agentd). */
-static int make_parent(const char *path)
-{
-        _cleanup_free_ char *parent = strdup(path);
-        char *slash;
-
-        if (!parent)
-                return -ENOMEM;
-        slash = strrchr(parent, '/');
-        if (!slash || slash == parent)
-                return 0;
-        *slash = '\0';
-        return mkdir(parent, 0750) < 0 && errno != EEXIST ? -errno : 0;
-}
-
-static int open_file(const char *path)
-{
-        /* O_NONBLOCK: a FIFO without a reader must not stop us. It means nothing for a regular file. */
-        const int flags = O_WRONLY | O_APPEND | O_NOFOLLOW | O_CLOEXEC | O_NOCTTY | O_NONBLOCK;
-        int fd = open(path, flags | O_CREAT | O_EXCL, 0640);
-
-        if (fd < 0 && errno == ENOENT && make_parent(path) == 0)
-                fd = open(path, flags | O_CREAT | O_EXCL, 0640);
-        if (fd >= 0) {
-                /* Whatever the umask is: the group may read. */
-                if (fchmod(fd, 0640) < 0) {
-                        int r = -errno;
-
-                        close(fd);
-                        return r;
-                }
-                return fd;
-        }
-        if (errno != EEXIST)
-                return -errno;
-        fd = open(path, flags);
-        return fd < 0 ? -errno : fd;
-}
-
-static int sink_open_file(struct sink *sink)
-{
-        _cleanup_close_ int fd = open_file(sink->path);
-        struct stat status;
-
-        if (fd < 0)
-                return fd;
-        if (fstat(fd, &status) < 0)
-                return -errno;
-        if (S_ISDIR(status.st_mode))
-                return -EISDIR;
-        if (!S_ISREG(status.st_mode)) {
-                /* A FIFO or a device: it is written as a stream is. */
-                if (!sink->stream)
-                        sink->kind = SINK_STREAM;
-                return sink->stream ? -EBUSY : stream_new(sink->loop, fd, &sink->stream);
-        }
-        if (sink->fd >= 0)
-                close(sink->fd);
-        sink->fd = TAKE_FD(fd);
-        sink->torn = false;
-        sink->device = status.st_dev;
-        sink->inode = status.st_ino;
-        return 0;
-}
-
-static struct sink *sink_alloc(uv_loop_t *loop, enum sink_kind kind)
+static struct sink *sink_alloc(enum sink_kind kind)
 {
         struct sink *sink = calloc(1, sizeof(*sink));
 
         if (!sink)
                 return NULL;
         sink->kind = kind;
-        sink->loop = loop;
         sink->fd = -1;
         return sink;
 }
 
 int sink_new_stream(uv_loop_t *loop, int fd, bool human, struct sink **ret)
 {
-        struct sink *sink = sink_alloc(loop, SINK_STREAM);
+        struct sink *sink = sink_alloc(SINK_STREAM);
         int r;
 
         if (!sink)
@@ -137,7 +66,7 @@ int sink_new_journal(uv_loop_t *loop, const char *socket_path, struct sink **ret
                 return -ENAMETOOLONG;
         if (access(socket_path, W_OK) < 0)
                 return -errno;
-        sink = sink_alloc(loop, SINK_JOURNAL);
+        sink = sink_alloc(SINK_JOURNAL);
         if (!sink)
                 return -ENOMEM;
         sink->address.sun_family = AF_UNIX;
@@ -155,14 +84,22 @@ int sink_new_journal(uv_loop_t *loop, const char *socket_path, struct sink **ret
 
 static int sink_new_file(uv_loop_t *loop, const char *path, struct sink **ret)
 {
-        struct sink *sink = sink_alloc(loop, SINK_FILE);
-        int r = -ENOMEM;
+        _cleanup_close_ int fd = line_file_open(path);
+        struct stat status;
+        struct sink *sink;
+        int r;
 
+        if (fd < 0)
+                return fd;
+        if (fstat(fd, &status) < 0)
+                return -errno;
+        /* A FIFO or a device is written as a stream is. */
+        if (!S_ISREG(status.st_mode))
+                return sink_new_stream(loop, fd, false, ret);
+        sink = sink_alloc(SINK_FILE);
         if (!sink)
                 return -ENOMEM;
-        sink->path = strdup(path);
-        if (sink->path)
-                r = sink_open_file(sink);
+        r = line_file_new(loop, path, TAKE_FD(fd), &sink->file);
         if (r < 0) {
                 sink_free(sink);
                 return r;
@@ -185,7 +122,7 @@ int sink_new(uv_loop_t *loop, const char *target, struct sink **ret)
                 return -EINVAL;
         if (strcmp(target, "off"))
                 return sink_new_file(loop, target, ret);
-        sink = sink_alloc(loop, SINK_OFF);
+        sink = sink_alloc(SINK_OFF);
         if (!sink)
                 return -ENOMEM;
         *ret = sink;
@@ -196,60 +133,22 @@ void sink_free(struct sink *sink)
 {
         if (!sink)
                 return;
+        line_file_free(sink->file);
         stream_free(sink->stream);
         if (sink->fd >= 0)
                 close(sink->fd);
-        free(sink->path);
         free(sink);
 }
 
 int sink_reopen(struct sink *sink)
 {
-        return sink->kind == SINK_FILE ? sink_open_file(sink) : 0;
+        return sink->file ? line_file_reopen(sink->file) : 0;
 }
 
-/* Once per turn of the loop: does the path still lead to our file? */
-static void sink_follow_rotation(struct sink *sink)
+void sink_flush(struct sink *sink)
 {
-        __u64 now = uv_now(sink->loop);
-        struct stat status;
-
-        if (now == sink->checked)
-                return;
-        sink->checked = now;
-        if (lstat(sink->path, &status) == 0 && status.st_dev == sink->device && status.st_ino == sink->inode)
-                return;
-        /* While it cannot be opened the old file still takes the lines: ignoring. */
-        (void)sink_open_file(sink);
-}
-
-/* The whole line or nothing of it. */
-static bool sink_write_file(struct sink *sink, const char *line, size_t length)
-{
-        struct stat before;
-        size_t done = 0;
-
-        if (fstat(sink->fd, &before) < 0)
-                return false;
-        if (sink->torn) {
-                /* What follows half a line must not be glued to it. */
-                if (write(sink->fd, "\n", 1) != 1)
-                        return false;
-                sink->torn = false;
-        }
-        while (done < length) {
-                ssize_t n = write(sink->fd, line + done, length - done);
-
-                if (n > 0)
-                        done += (size_t)n;
-                else if (n == 0 || errno != EINTR)
-                        break;
-        }
-        if (done == length)
-                return true;
-        if (done > 0 && ftruncate(sink->fd, before.st_size) < 0)
-                sink->torn = true;
-        return false;
+        if (sink->file)
+                line_file_flush(sink->file);
 }
 
 static void add_field(struct text_writer *writer, const char *key, const char *value)
@@ -307,27 +206,29 @@ static bool sink_write_stream(struct sink *sink, const struct event *event, cons
 
 bool sink_write(struct sink *sink, const struct event *event, const char *line, size_t length)
 {
-        char buffer[EVENT_LINE_MAX + 1];
-
         switch (sink->kind) {
         case SINK_OFF:
                 return true;
+        case SINK_FILE:
+                return line_file_write(sink->file, line, length);
         case SINK_STREAM:
                 return sink_write_stream(sink, event, line, length);
         case SINK_JOURNAL:
                 return sink_write_journal(sink, event, line);
-        case SINK_FILE:
-                if (length >= EVENT_LINE_MAX)
-                        return false;
-                sink_follow_rotation(sink);
-                memcpy(buffer, line, length);
-                buffer[length] = '\n';
-                return sink_write_file(sink, buffer, length + 1);
         }
         return false;
 }
 
 __u64 sink_take_lost(struct sink *sink)
 {
+        if (sink->file)
+                return line_file_take_lost(sink->file);
         return sink->stream ? stream_take_lost(sink->stream) : 0;
+}
+
+__u64 sink_lost(const struct sink *sink)
+{
+        if (sink->file)
+                return line_file_lost(sink->file);
+        return sink->stream ? stream_lost(sink->stream) : 0;
 }

@@ -2,7 +2,7 @@
 /*
  * Where lines go: a file, an output stream, the journal, nowhere.
  *
- * A sink never blocks the event loop: regular files are written directly, pipes, terminals and sockets without
+ * A sink never blocks the event loop: regular files are written once a turn, pipes, terminals and sockets without
  * blocking, with a bounded queue in memory. A line is written whole or counted as lost: never half a line in a file.
  * A sink frees itself once its loop has let go of its handles: run the loop once more after sink_free().
  */
@@ -27,7 +27,11 @@ void sink_free(struct sink *sink);
 
 /* line: the event as JSON. False: it is lost. */
 bool sink_write(struct sink *sink, const struct event *event, const char *line, size_t length);
+/* Writes what a file has gathered: else done at the loop's next turn. */
+void sink_flush(struct sink *sink);
 /* Opens a file again (others: 0). On failure the old one stays in use. */
 int sink_reopen(struct sink *sink);
-/* Lines that were taken and could not be written after all (the reader of a pipe has gone): once told, forgotten. */
+/* Lines that were taken and could not be written after all (a full disk, a pipe's reader that has gone): once told,
+ * forgotten. */
 __u64 sink_take_lost(struct sink *sink);
+__u64 sink_lost(const struct sink *sink); /* the same, not forgotten */

@@ -218,6 +218,11 @@ bool stream_write(struct stream *stream, const char *line, size_t length)
         return true;
 }
 
+__u64 stream_lost(const struct stream *stream)
+{
+        return stream->lost;
+}
+
 __u64 stream_take_lost(struct stream *stream)
 {
         __u64 lost = stream->lost;

@@ -21,3 +21,4 @@ void stream_free(struct stream *stream);
 bool stream_write(struct stream *stream, const char *line, size_t length);
 /* Queued lines that were thrown away because the reader is gone; once told, forgotten. */
 __u64 stream_take_lost(struct stream *stream);
+__u64 stream_lost(const struct stream *stream); /* the same, not forgotten */

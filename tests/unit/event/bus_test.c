@@ -197,6 +197,7 @@ static void the_sink_is_told_what_it_has_lost(void **state)
         event_bus_publish(room->bus, &event);
         event = deny_at(5);
         event_bus_publish(room->bus, &event);
+        event_bus_flush(room->bus);
         file = fdopen(fd, "r");
         assert_non_null(fgets(line, sizeof(line), file));
         assert_non_null(strstr(line, "\"seq\":4,"));
