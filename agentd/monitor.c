@@ -99,6 +99,7 @@ static void on_tick(uv_timer_t *timer)
         monitor_names_tick(monitor, now_ns);
         monitor_retire(monitor, now_ns);
         HASH_ITER (hh, monitor->agents, agent, next) {
+                agent->discoveries = 0;
                 if (agent->listeners)
                         monitor_listeners_scan(monitor, agent, now_ns);
                 monitor_verify(monitor, agent);

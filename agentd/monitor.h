@@ -26,8 +26,10 @@ enum {
         MONITOR_RETIRE_MS = 1500, /* a packet in flight still reads the version before */
         MONITOR_EVENTS_MS = 20,
         MONITOR_TICK_MS = 1000,
-        MONITOR_SETTLE_MS = 2000, /* how long attach waits for the first answers */
-        MONITOR_LINGER_S = 2,     /* a listener stays so long in a namespace that its agent has left */
+        MONITOR_SETTLE_MS = 2000,     /* how long attach waits for the first answers */
+        MONITOR_LINGER_S = 2,         /* a listener stays so long in a namespace that its agent has left */
+        MONITOR_LISTENERS_MAX = 64,   /* of one agent: each costs descriptors that all agents share */
+        MONITOR_DISCOVERIES_MAX = 64, /* of one agent, in a second */
 };
 
 /* A configuration with the number of those who point into it (compiled policies do). */
@@ -74,6 +76,8 @@ struct monitor_agent {
         __u64 verified_ns; /* CLOCK_BOOTTIME; 0: never */
         __u64 events_lost; /* by the kernel, as far as it was told */
         struct monitor_listener *listeners;
+        unsigned n_listeners;
+        unsigned discoveries;              /* in the current tick */
         __u64 lookups[DNS_OUTCOME_MAX];    /* by enum dns_outcome, since the worker began */
         struct monitor_settling *settling; /* first answers that attach waits for; NULL: all came, or time is up */
         __u64 settle_until_ns;

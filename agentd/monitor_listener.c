@@ -5,6 +5,9 @@
  * A listener's sockets hold their namespace alive, so a container that has gone would leave its interfaces behind: a
  * listener is closed soon after the last process of its agent has left the namespace. Should one come back, its first
  * look-up is captured by the kernel and answered all the same.
+ *
+ * An agent that may make namespaces makes as many as it likes: how many listeners it gets, and how often we go looking
+ * for a namespace on its behalf, is bounded. Beyond that its own look-ups fail, nobody else's.
  */
 #include <errno.h>
 #include <netinet/in.h>
@@ -23,6 +26,8 @@ int monitor_listener_open(struct monitor *monitor, struct monitor_agent *agent, 
         int fds[4] = {-1, -1, -1, -1};
         int r;
 
+        if (agent->n_listeners >= MONITOR_LISTENERS_MAX)
+                return -EMFILE;
         listener = calloc(1, sizeof(*listener));
         if (!listener)
                 return -ENOMEM;
@@ -52,6 +57,7 @@ int monitor_listener_open(struct monitor *monitor, struct monitor_agent *agent, 
         listener->netns_fd = TAKE_FD(netns);
         listener->next = agent->listeners;
         agent->listeners = listener;
+        agent->n_listeners++;
         return 0;
 }
 
@@ -61,6 +67,7 @@ static void listener_close(struct monitor *monitor, struct monitor_agent *agent,
         (void)dns_supervisor_listener_gone(monitor->dns, listener->id);
         close_fd(&listener->netns_fd);
         free(listener);
+        agent->n_listeners--;
 }
 
 void monitor_listeners_close(struct monitor *monitor, struct monitor_agent *agent)
@@ -75,26 +82,33 @@ void monitor_listeners_close(struct monitor *monitor, struct monitor_agent *agen
 
 void monitor_listeners_scan(struct monitor *monitor, struct monitor_agent *agent, __u64 now_ns)
 {
-        struct netns_process namespaces[64];
+        bool used[MONITOR_LISTENERS_MAX] = {false};
         _cleanup_free_ pid_t *pids = NULL;
         struct monitor_listener **link;
-        size_t n_pids = 0, n = 0;
+        size_t n_pids = 0, i = 0;
 
         if (cgroup_pids(agent->cgroup_fd, &pids, &n_pids) < 0)
                 return; /* not knowing is no reason to close */
-        if (netns_collect(pids, n_pids, namespaces, ARRAY_SIZE(namespaces), &n) < 0)
-                return;
-        /* More namespaces than we look at: none is given up. */
-        if (n > ARRAY_SIZE(namespaces))
-                return;
 
-        for (link = &agent->listeners; *link;) {
+        /* One process after the other: an agent may have more namespaces than we would like to keep in mind. */
+        for (size_t p = 0; p < n_pids; p++) {
+                struct netns_process process;
+                struct monitor_listener *listener;
+                size_t n = 0;
+
+                if (netns_collect(&pids[p], 1, &process, 1, &n) < 0)
+                        return;
+                if (n == 0)
+                        continue;
+                for (i = 0, listener = agent->listeners; listener && i < MONITOR_LISTENERS_MAX;
+                     listener = listener->next, i++)
+                        used[i] = used[i] || netns_identity_equal(&listener->identity, &process.identity);
+        }
+
+        for (i = 0, link = &agent->listeners; *link && i < MONITOR_LISTENERS_MAX; i++) {
                 struct monitor_listener *listener = *link;
-                bool used = false;
 
-                for (size_t i = 0; i < n && !used; i++)
-                        used = netns_identity_equal(&listener->identity, &namespaces[i].identity);
-                if (used) {
+                if (used[i]) {
                         listener->unused_since_ns = 0;
                 } else if (listener->unused_since_ns == 0) {
                         listener->unused_since_ns = now_ns;
@@ -120,9 +134,12 @@ static struct monitor_listener *listener_by_cookie(struct monitor_agent *agent, 
 static struct monitor_listener *listener_discover(struct monitor *monitor, struct monitor_agent *agent, pid_t pid,
                                                   __u64 cookie)
 {
+        struct netns_process namespaces[MONITOR_LISTENERS_MAX];
         _cleanup_free_ pid_t *pids = NULL;
-        size_t n_pids = 0;
+        size_t n_pids = 0, n = 0;
 
+        if (agent->n_listeners >= MONITOR_LISTENERS_MAX || ++agent->discoveries > MONITOR_DISCOVERIES_MAX)
+                return NULL;
         if (pid > 0) {
                 _cleanup_close_ int fd = -1;
                 __u64 found = 0;
@@ -130,13 +147,16 @@ static struct monitor_listener *listener_discover(struct monitor *monitor, struc
                 if (netns_open(pid, &fd) == 0 && netns_cookie(fd, &found) == 0 && found == cookie)
                         return monitor_listener_open(monitor, agent, TAKE_FD(fd)) == 0 ? agent->listeners : NULL;
         }
-        if (cgroup_pids(agent->cgroup_fd, &pids, &n_pids) < 0)
+        /* Entering a namespace is dear: each one once, and four times in a tick. */
+        agent->discoveries += MONITOR_DISCOVERIES_MAX / 4;
+        if (cgroup_pids(agent->cgroup_fd, &pids, &n_pids) < 0 ||
+            netns_collect(pids, n_pids, namespaces, ARRAY_SIZE(namespaces), &n) < 0)
                 return NULL;
-        for (size_t i = 0; i < n_pids; i++) {
+        for (size_t i = 0; i < MIN(n, ARRAY_SIZE(namespaces)); i++) {
                 _cleanup_close_ int fd = -1;
                 __u64 found = 0;
 
-                if (netns_open(pids[i], &fd) == 0 && netns_cookie(fd, &found) == 0 && found == cookie)
+                if (netns_open(namespaces[i].pid, &fd) == 0 && netns_cookie(fd, &found) == 0 && found == cookie)
                         return monitor_listener_open(monitor, agent, TAKE_FD(fd)) == 0 ? agent->listeners : NULL;
         }
         return NULL;

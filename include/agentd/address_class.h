@@ -34,10 +34,11 @@ static __always_inline bool address_is_ipv4(const struct address *address)
 }
 
 /*
- * The listeners of all agents, of the daemon's and of every `agentd run`, stand on these loopback ports, and a namespace
- * may hold several of them. Who asks another's listener would look names up under another's policy: so no agent opens a
- * flow to any of these ports; its own are let through before the engine is asked. Judged for each packet, because a UDP
- * socket may have been connected before the listener was there. Above the ephemeral range that Linux starts with.
+ * The listeners of all agents, of the daemon's and of every `agentd run`, stand on these loopback ports, and a
+ * namespace may hold several of them. Who asks another's listener would look names up under another's policy: so no
+ * agent opens a flow to any of these ports; its own are let through before the engine is asked. Judged for each packet,
+ * because a UDP socket may have been connected before the listener was there. Above the ephemeral range that Linux
+ * starts with.
  */
 enum { LISTENER_PORT_FIRST = 61000, LISTENER_PORT_COUNT = 1024 };
 
