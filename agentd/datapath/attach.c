@@ -69,10 +69,13 @@ static void links_drop(struct datapath *datapath, __u32 agent_id)
         _cleanup_free_ char *directory = NULL;
 
         for (size_t h = 0; h < DATAPATH_HOOKS; h++) {
-                _cleanup_free_ char *path = NULL;
+                _cleanup_free_ char *path = NULL, *fresh = NULL;
 
-                if (link_path(datapath, agent_id, h, &path) == 0)
+                if (link_path(datapath, agent_id, h, &path) == 0) {
                         (void)unlink(path);
+                        if (asprintf(&fresh, "%s-new", path) >= 0)
+                                (void)unlink(fresh);
+                }
                 close_fd(&agent->links[h]);
         }
         if (agent_directory(datapath, agent_id, &directory) == 0)
@@ -80,9 +83,14 @@ static void links_drop(struct datapath *datapath, __u32 agent_id)
         agent->attached = false;
 }
 
+/*
+ * Attached and pinned before an older link of the same hook is let go: two programs that judge alike for a moment,
+ * never none. The pin is replaced by rename, so that there is one at every instant.
+ */
 static int link_make(struct datapath *datapath, __u32 agent_id, size_t hook, int cgroup_fd)
 {
-        _cleanup_free_ char *path = NULL;
+        int *link = &datapath->agents[agent_id].links[hook];
+        _cleanup_free_ char *path = NULL, *fresh = NULL;
         _cleanup_close_ int fd = -1;
         int r;
 
@@ -92,10 +100,19 @@ static int link_make(struct datapath *datapath, __u32 agent_id, size_t hook, int
         r = link_path(datapath, agent_id, hook, &path);
         if (r < 0)
                 return r;
-        r = bpf_obj_pin(fd, path);
+        if (asprintf(&fresh, "%s-new", path) < 0)
+                return -ENOMEM;
+        (void)unlink(fresh); /* of a daemon that died right here */
+        r = bpf_obj_pin(fd, fresh);
         if (r < 0)
                 return r;
-        datapath->agents[agent_id].links[hook] = TAKE_FD(fd);
+        if (rename(fresh, path) < 0) {
+                r = -errno;
+                (void)unlink(fresh);
+                return r;
+        }
+        close_fd(link);
+        *link = TAKE_FD(fd);
         return 0;
 }
 
@@ -271,15 +288,8 @@ int datapath_repair(struct datapath *datapath, __u32 agent_id, int cgroup_fd)
         if (!agent->attached)
                 return -ENOENT;
         for (size_t h = 0; h < DATAPATH_HOOKS; h++) {
-                _cleanup_free_ char *path = NULL;
-
                 if (link_holds(datapath, agent_id, h) == 0)
                         continue;
-                r = link_path(datapath, agent_id, h, &path);
-                if (r < 0)
-                        return r;
-                (void)unlink(path);
-                close_fd(&agent->links[h]);
                 r = link_make(datapath, agent_id, h, cgroup_fd);
                 if (r < 0)
                         return r;

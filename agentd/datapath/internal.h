@@ -56,6 +56,7 @@ struct free_run {
 
 struct datapath {
         char *directory;
+        int lock_fd;
         struct agentd_bpf *skeleton;
         struct datapath_hook hooks[DATAPATH_HOOKS];
         struct datapath_agent agents[AGENT_MAX];

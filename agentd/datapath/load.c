@@ -9,11 +9,13 @@
 #include <fcntl.h>
 #include <linux/magic.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/mman.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
 #include <sys/utsname.h>
 #include <sys/vfs.h>
+#include <time.h>
 
 #include "agentd/datapath/internal.h"
 #include "agentd/util/cleanup.h"
@@ -242,7 +244,7 @@ static int on_capture_record(void *context, void *record, size_t size)
 
         if (datapath->on_capture)
                 datapath->on_capture(datapath->record_context, record, size);
-        return 0;
+        return --datapath->records_left == 0 ? -EAGAIN : 0;
 }
 
 static int open_rings(struct datapath *datapath)
@@ -291,6 +293,31 @@ static int load(struct datapath *datapath, struct datapath_error *error)
         return 0;
 }
 
+/*
+ * One agentd for each directory: a second one would adopt the links, sweep the first one's tables away, and hand out
+ * the same versions. The lock ends with its process, which may take a moment after SIGKILL.
+ */
+static int lock_directory(struct datapath *datapath, struct datapath_error *error)
+{
+        const struct timespec pause = {.tv_nsec = 20 * 1000 * 1000};
+
+        datapath->lock_fd = open(datapath->directory, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+        if (datapath->lock_fd < 0)
+                return -errno;
+        for (int i = 0; i < 100; i++) {
+                if (flock(datapath->lock_fd, LOCK_EX | LOCK_NB) == 0)
+                        return 0;
+                if (errno != EWOULDBLOCK && errno != EINTR)
+                        return -errno;
+                (void)nanosleep(&pause, NULL);
+        }
+        (void)snprintf(error->text, sizeof(error->text),
+                       "another agentd works in '%.120s'; stop it, or name another "
+                       "BPF file system with AGENTD_BPFFS",
+                       datapath->directory);
+        return -EBUSY;
+}
+
 DEFINE_CLEANUP(struct datapath *, datapath_free);
 
 int datapath_new(const char *directory, struct datapath_error *error, struct datapath **ret)
@@ -311,6 +338,7 @@ int datapath_new(const char *directory, struct datapath_error *error, struct dat
         for (size_t i = 0; i < AGENT_MAX; i++)
                 for (size_t h = 0; h < DATAPATH_HOOKS; h++)
                         datapath->agents[i].links[h] = -1;
+        datapath->lock_fd = -1;
         datapath->directory = strdup(directory);
         if (!datapath->directory)
                 return -ENOMEM;
@@ -326,6 +354,9 @@ int datapath_new(const char *directory, struct datapath_error *error, struct dat
                 (void)snprintf(error->text, sizeof(error->text), "cannot make the directory '%.200s'", directory);
                 return r;
         }
+        r = lock_directory(datapath, error);
+        if (r < 0)
+                return r;
         r = check_abi(directory, error);
         if (r < 0)
                 return r;
@@ -367,6 +398,7 @@ void datapath_free(struct datapath *datapath)
         if (datapath->entries)
                 munmap(datapath->entries, sizeof(struct agent_entry) * AGENT_MAX);
         agentd_bpf__destroy(datapath->skeleton);
+        close_fd(&datapath->lock_fd);
         free(datapath->line_buffer);
         free(datapath->directory);
         free(datapath);
