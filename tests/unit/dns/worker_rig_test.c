@@ -413,8 +413,9 @@ static void an_audit_agent_is_told_and_reported(void **state)
 
 static void a_quarantined_agent_is_told_nothing(void **state)
 {
-        struct rig *rig = started(state, "A allowed.test\n");
+        struct rig *rig = started(state, "A allowed.test\nA next.test\nA last.test\n");
         union message message;
+        struct packet query;
 
         rig_resolve(rig, "allowed.test", 1, "allowed.test. 300 IN A 192.0.2.1", 1);
         rig_agent(rig, true, true);
@@ -422,6 +423,13 @@ static void a_quarantined_agent_is_told_nothing(void **state)
         expect_reply(rig, 2, DNS_NXDOMAIN, 0);
         monitor_take(rig, MESSAGE_REFUSED, &message);
         assert_int_equal(message.refused.reason, REASON_QUARANTINE);
+
+        /* Nor is anything asked for it: the upstream hears of the next name only when the quarantine is over. */
+        client_ask(rig, &(struct question){.name = "next.test", .type = DNS_TYPE_A, .id = 3});
+        expect_reply(rig, 3, DNS_NXDOMAIN, 0);
+        rig_agent(rig, true, false);
+        client_ask(rig, &(struct question){.name = "last.test", .type = DNS_TYPE_A, .id = 4});
+        upstream_expect(rig, "last.test", DNS_TYPE_A, &query);
 }
 
 static void odd_queries_are_dropped_or_answered_with_an_error(void **state)
