@@ -11,6 +11,7 @@
 
 #include "bpf/skb.h"
 #include "bpf/socket.h"
+#include "bpf/sockopt.h"
 #include "bpf/test.h"
 
 /* GPL-only helpers are used (bpf_sk_storage_get and friends); the source is dual. */

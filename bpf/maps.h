@@ -62,8 +62,11 @@ struct {
         __type(value, struct agent_memory);
 } memory SEC(".maps");
 
+/* Mapped into the monitor's memory: a policy of 100,000 rules has as many lists, and a system call each takes seconds.
+ */
 struct {
         __uint(type, BPF_MAP_TYPE_ARRAY);
+        __uint(map_flags, BPF_F_MMAPABLE);
         __uint(max_entries, 1 << 20);
         __type(key, __u32);
         __type(value, struct match);

@@ -13,7 +13,7 @@
 #include "agentd/util/macro.h"
 #include "bpf/agentd.skel.h"
 
-enum { DATAPATH_HOOKS = 11, DATAPATH_BATCH = 4096, MATCHES_CAPACITY = 1 << 20 };
+enum { DATAPATH_HOOKS = 12, DATAPATH_BATCH = 4096, MATCHES_CAPACITY = 1 << 20 };
 
 /* The hooks in the order of attachment: packets first, so that nothing leaves while the rest follows. */
 struct datapath_hook {
@@ -61,6 +61,7 @@ struct datapath {
         struct datapath_hook hooks[DATAPATH_HOOKS];
         struct datapath_agent agents[AGENT_MAX];
         struct agent_entry *entries;     /* mmapped */
+        struct match *matches;           /* mmapped, MATCHES_CAPACITY */
         struct agent_counters *counters; /* mmapped, read only */
         struct ring_buffer *rings;
         datapath_record_fn on_verdict, on_capture;

@@ -187,6 +187,7 @@ static int describe_hooks(struct datapath *datapath)
                 {HOOK_EGRESS, "egress", BPF_CGROUP_INET_EGRESS, skeleton->progs.agentd_egress},
                 {HOOK_INGRESS, "ingress", BPF_CGROUP_INET_INGRESS, skeleton->progs.agentd_ingress},
                 {HOOK_SOCK_CREATE, "sock_create", BPF_CGROUP_INET_SOCK_CREATE, skeleton->progs.agentd_sock_create},
+                {HOOK_SETSOCKOPT, "setsockopt", BPF_CGROUP_SETSOCKOPT, skeleton->progs.agentd_setsockopt},
                 {HOOK_CONNECT4, "connect4", BPF_CGROUP_INET4_CONNECT, skeleton->progs.agentd_connect4},
                 {HOOK_CONNECT6, "connect6", BPF_CGROUP_INET6_CONNECT, skeleton->progs.agentd_connect6},
                 {HOOK_SENDMSG4, "sendmsg4", BPF_CGROUP_UDP4_SENDMSG, skeleton->progs.agentd_sendmsg4},

@@ -7,16 +7,12 @@
  */
 #include <errno.h>
 #include <string.h>
+#include <sys/mman.h>
 
 #include "agentd/datapath/internal.h"
 #include "agentd/util/cleanup.h"
 
 enum { VERSION_MAX = 0xffffff, IPV4_BITS = 96 };
-
-static int matches_fd(const struct datapath *datapath)
-{
-        return bpf_map__fd(datapath->skeleton->maps.matches);
-}
 
 /* A run of n entries (header included) in the matches array. */
 static int run_take(struct datapath *datapath, __u32 n, __u32 *ret)
@@ -52,11 +48,8 @@ static void run_give(struct datapath *datapath, __u32 index, __u32 n)
 int datapath_list_intern(struct datapath *datapath, struct policy_slot *policy, const struct match *matches,
                          __u32 n_matches, __u32 *ret_index)
 {
-        struct match block[MATCH_LIST_MAX + 1];
-        __u32 keys[MATCH_LIST_MAX + 1];
         struct list_slot *slot = NULL;
-        __u32 count = n_matches + 1;
-        LIBBPF_OPTS(bpf_map_batch_opts, options);
+        struct match *run;
         int r;
 
         if (n_matches == 0) {
@@ -77,22 +70,16 @@ int datapath_list_intern(struct datapath *datapath, struct policy_slot *policy, 
                 return -ENOMEM;
         slot->n_matches = n_matches;
         memcpy(slot->matches, matches, n_matches * sizeof(*matches));
-        r = run_take(datapath, count, &slot->index);
+        r = run_take(datapath, n_matches + 1, &slot->index);
         if (r < 0) {
                 free(slot);
                 return r;
         }
 
-        block[0] = (struct match){.port_low = (__u16)n_matches, .rule = RULE_NONE};
-        memcpy(block + 1, matches, n_matches * sizeof(*matches));
-        for (__u32 i = 0; i < count; i++)
-                keys[i] = slot->index + i;
-        r = bpf_map_update_batch(matches_fd(datapath), keys, block, &count, &options);
-        if (r < 0) {
-                run_give(datapath, slot->index, n_matches + 1);
-                free(slot);
-                return r;
-        }
+        /* Nothing leads here yet: what will is written by a system call after these stores. */
+        run = &datapath->matches[slot->index];
+        run[0] = (struct match){.port_low = (__u16)n_matches, .rule = RULE_NONE};
+        memcpy(run + 1, matches, n_matches * sizeof(*matches));
         HASH_ADD_KEYPTR(hh, policy->lists, slot->matches, n_matches * sizeof(*matches), slot);
         *ret_index = slot->index;
         return 0;
@@ -282,12 +269,10 @@ int datapath_map_each(int fd, size_t key_size, size_t value_size,
 static int note_list(void *context, __u32 list)
 {
         struct datapath *datapath = context;
-        struct match header;
 
-        if (list == 0 || list >= MATCHES_CAPACITY || bpf_map_lookup_elem(matches_fd(datapath), &list, &header) < 0 ||
-            header.port_low > MATCH_LIST_MAX)
+        if (list == 0 || list >= MATCHES_CAPACITY || datapath->matches[list].port_low > MATCH_LIST_MAX)
                 return 0;
-        datapath->matches_top = MAX(datapath->matches_top, list + 1 + header.port_low);
+        datapath->matches_top = MAX(datapath->matches_top, list + 1 + datapath->matches[list].port_low);
         return 0;
 }
 
@@ -327,7 +312,13 @@ static int note_learned(void *context, const void *key, const void *value)
  */
 int datapath_policies_adopt(struct datapath *datapath)
 {
+        void *memory = mmap(NULL, sizeof(struct match) * MATCHES_CAPACITY, PROT_READ | PROT_WRITE, MAP_SHARED,
+                            bpf_map__fd(datapath->skeleton->maps.matches), 0);
         int r;
+
+        if (memory == MAP_FAILED)
+                return -errno;
+        datapath->matches = memory;
 
         datapath->matches_top = 1;
         datapath->next_version = 1;
@@ -414,6 +405,8 @@ void datapath_policies_free(struct datapath *datapath)
                 HASH_DEL(datapath->policies, policy);
                 policy_free(datapath, policy);
         }
+        if (datapath->matches)
+                munmap(datapath->matches, sizeof(struct match) * MATCHES_CAPACITY);
         for (size_t n = 0; n < MATCH_LIST_MAX + 2; n++) {
                 while (datapath->free_runs[n]) {
                         struct free_run *run = datapath->free_runs[n];

@@ -124,6 +124,7 @@ const char *hook_to_string(enum hook hook)
                 [HOOK_EGRESS] = "egress",
                 [HOOK_INGRESS] = "ingress",
                 [HOOK_DNS] = "dns",
+                [HOOK_SETSOCKOPT] = "setsockopt",
         };
 
         if ((size_t)hook >= ARRAY_SIZE(names) || !names[hook])

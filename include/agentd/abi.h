@@ -89,7 +89,8 @@ enum hook {
         HOOK_EGRESS = 10,
         HOOK_INGRESS = 11,
         HOOK_DNS = 12, /* the listener, in user space */
-        HOOK_MAX = 13,
+        HOOK_SETSOCKOPT = 13,
+        HOOK_MAX = 14,
 };
 
 enum direction {
