@@ -9,7 +9,9 @@ setup_file() {
         net_up
         attack_build
         # So that the first Fast Open already carries data.
-        in_ns agent sysctl -qw net.ipv4.tcp_fastopen=0x5
+        # Reports of the older protocols go to the group itself: each join is known by its address.
+        in_ns agent sysctl -qw net.ipv4.tcp_fastopen=0x5 net.ipv4.conf.all.force_igmp_version=2 \
+                net.ipv6.conf.all.force_mld_version=1 net.ipv6.conf.eth0.force_mld_version=1
 }
 teardown_file() { net_down; }
 setup() { test_begin; }
@@ -84,6 +86,16 @@ LIST
 udp udp_option_route 4
 udp udp_option_route_ancillary 4
 udp udp_routing_header 6
+LIST
+        rounds "$TEST_DIR/list"
+}
+
+@test "no join of a multicast group is reported: its address would be the message" {
+        attack_list 239.7.7 ff0e: 9000 > "$TEST_DIR/list" <<'LIST'
+udp udp_join 4
+udp udp_join_group 4
+udp udp_join 6
+udp udp_join_group 6
 LIST
         rounds "$TEST_DIR/list"
 }

@@ -5,8 +5,10 @@
 #include <fcntl.h>
 #include <linux/errqueue.h>
 #include <linux/seg6.h>
+#include <net/if.h>
 #include <netinet/ip.h>
 #include <netinet/udp.h>
+#include <poll.h>
 #include <sys/sendfile.h>
 #include <sys/uio.h>
 
@@ -302,6 +304,41 @@ static void ping_connected(const struct target *target)
         close(fd);
 }
 
+/* The kernel itself reports the join, and the group's address is the message. It does so within a moment. */
+static void join_with(const struct target *target, int level, int name, const void *request, socklen_t size)
+{
+        int fd = open_socket(target->family, SOCK_DGRAM, 0);
+
+        if (setsockopt(fd, level, name, request, size))
+                perror("join");
+        poll(NULL, 0, 300);
+        close(fd);
+}
+
+static void join(const struct target *target)
+{
+        if (target->family == AF_INET) {
+                struct ip_mreqn request = {.imr_multiaddr =
+                                                   ((const struct sockaddr_in *)forbidden_of(target))->sin_addr,
+                                           .imr_ifindex = (int)if_nametoindex("eth0")};
+
+                join_with(target, SOL_IP, IP_ADD_MEMBERSHIP, &request, sizeof(request));
+        } else {
+                struct ipv6_mreq request = {.ipv6mr_multiaddr =
+                                                    ((const struct sockaddr_in6 *)forbidden_of(target))->sin6_addr,
+                                            .ipv6mr_interface = if_nametoindex("eth0")};
+
+                join_with(target, SOL_IPV6, IPV6_ADD_MEMBERSHIP, &request, sizeof(request));
+        }
+}
+
+static void join_group(const struct target *target)
+{
+        struct group_req request = {.gr_interface = if_nametoindex("eth0"), .gr_group = target->forbidden};
+
+        join_with(target, target->family == AF_INET ? SOL_IP : SOL_IPV6, MCAST_JOIN_GROUP, &request, sizeof(request));
+}
+
 static const struct technique techniques[] = {
         {"udp", plain},
         {"udp_connected", connected},
@@ -319,6 +356,8 @@ static const struct technique techniques[] = {
         {"udp_spliced", spliced},
         {"udp_sent_file", sent_file},
         {"udp_broadcast", broadcast},
+        {"udp_join", join},
+        {"udp_join_group", join_group},
         {"udp_option_route", option_route},
         {"udp_option_route_ancillary", option_route_ancillary},
         {"udp_routing_header", routing_header},

@@ -10,6 +10,7 @@ over the same link stands above it. The first line, "ready", is written when the
 """
 import ipaddress
 import os
+import re
 import socket
 import struct
 import sys
@@ -103,8 +104,8 @@ def main():
                 out.write(line_of_ipv4(packet) + "\n")
             elif address[1] == 0x86DD and len(packet) >= 40:
                 line = line_of_ipv6(packet)
-                # Neighbour discovery is the link's own talk.
-                if " type=13" not in line or "proto=icmp" not in line:
+                # Neighbour discovery (133 to 137) is the link's own talk.
+                if not re.search(r" proto=icmp type=13[3-7] ", line):
                     out.write(line + "\n")
             elif address[1] != 0x0806:
                 out.write(f"ethertype={address[1]:04x} len={len(packet)}\n")
