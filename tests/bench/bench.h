@@ -55,15 +55,18 @@ struct contender {
 /* Turns of n operations, one contender after the other, for duration_ns altogether. */
 void bench_series(struct contender *contenders, size_t n_contenders, unsigned n, __u64 duration_ns);
 
+enum bench_mix { BENCH_MIXED, BENCH_HOSTS, BENCH_PREFIXES };
+
 /*
  * n entries, half of them hosts and half /28, and the prefix of BENCH_FAR; with ports, each a rule of its own. The
- * policy is compiled and added. ret_compile_ns and ret_publish_ns may be NULL.
+ * policy is compiled and added.
  */
-int bench_policy(struct bench *bench, unsigned n, struct bpf_policy **ret, __u64 *ret_compile_ns,
-                 __u64 *ret_publish_ns);
+int bench_policy(struct bench *bench, unsigned n, struct bpf_policy **ret);
+int bench_policy_timed(struct bench *bench, unsigned n, enum bench_mix mix, struct bpf_policy **ret,
+                       __u64 *ret_compile_ns, __u64 *ret_publish_ns);
 /* The same prefixes into the systemd shape's lists. */
 int bench_list_fill(struct bench *bench, unsigned n);
-struct bpf_rule *bench_rules(unsigned n);
+struct bpf_rule *bench_rules(unsigned n, enum bench_mix mix);
 void bench_rules_free(struct bpf_rule *rules, unsigned n);
 
 /* --- the parts; 0 or -errno */

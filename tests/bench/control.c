@@ -17,31 +17,43 @@
 static const char publish_section[] = "Compile and publish";
 static const char event_section[] = "Events";
 
-static int policies(struct bench *bench, unsigned n, const char *what_compile, const char *what_publish,
-                    const char *what_both)
+static const struct {
+        const char *compile, *publish;
+        unsigned n;
+        enum bench_mix mix;
+} measured[] = {
+        {"compile 100k rules, half hosts, half prefixes", "  publish", 100000, BENCH_MIXED},
+        {"compile 100k hosts", "  publish", 100000, BENCH_HOSTS},
+        {"compile 100k prefixes", "  publish", 100000, BENCH_PREFIXES},
+        {"compile 1M rules, half hosts, half prefixes", "  publish", 1000000, BENCH_MIXED},
+};
+
+static int policies(struct bench *bench)
 {
-        double compile = 0, publish = 0, both = 0;
-        int r;
+        for (size_t m = 0; m < ARRAY_SIZE(measured); m++) {
+                double compile = 0, publish = 0, n = measured[m].n;
 
-        for (int i = 0; i < 3; i++) {
-                struct bpf_policy *policy = NULL;
-                __u64 compile_ns, publish_ns;
+                for (int i = 0; i < (n > 100000 ? 1 : 4); i++) {
+                        struct bpf_policy *policy = NULL;
+                        __u64 compile_ns, publish_ns;
+                        int r;
 
-                r = bench_policy(bench, n, &policy, &compile_ns, &publish_ns);
-                if (r < 0)
-                        return r;
-                compile = MAX(compile, n * 1e9 / (double)compile_ns);
-                publish = MAX(publish, n * 1e9 / (double)publish_ns);
-                both = MAX(both, n * 1e9 / (double)(compile_ns + publish_ns));
-                r = datapath_policy_remove(bench->world->datapath, policy->version);
-                bpf_policy_free(policy);
-                if (r < 0)
-                        return r;
+                        r = bench_policy_timed(bench, measured[m].n, measured[m].mix, &policy, &compile_ns,
+                                               &publish_ns);
+                        if (r < 0)
+                                return r;
+                        compile = MAX(compile, n * 1e9 / (double)compile_ns);
+                        publish = MAX(publish, n * 1e9 / (double)publish_ns);
+                        r = datapath_policy_remove(bench->world->datapath, policy->version);
+                        bpf_policy_free(policy);
+                        if (r < 0)
+                                return r;
+                }
+                bench_report((struct bench_row){publish_section, measured[m].compile, NULL, "entries/s", compile, 0,
+                                                BENCH_VALUE});
+                bench_report((struct bench_row){publish_section, measured[m].publish, NULL, "entries/s", publish, 0,
+                                                BENCH_VALUE, true, true, 2e6});
         }
-        bench_report((struct bench_row){publish_section, what_compile, NULL, "entries/s", compile, 0, BENCH_VALUE});
-        bench_report((struct bench_row){publish_section, what_publish, NULL, "entries/s", publish, 0, BENCH_VALUE, true,
-                                        true, 2e6});
-        bench_report((struct bench_row){publish_section, what_both, NULL, "entries/s", both, 0, BENCH_VALUE});
         return 0;
 }
 
@@ -155,12 +167,10 @@ int bench_control(struct bench *bench)
                  bench->world->datapath},
         };
         struct bpf_policy *policy = NULL;
-        int r = policies(bench, 100000, "compile 100k rules", "publish 100k rules", "compile and publish 100k rules");
+        int r = policies(bench);
 
         if (r == 0)
-                r = policies(bench, 1000000, "compile 1M rules", "publish 1M rules", "compile and publish 1M rules");
-        if (r == 0)
-                r = bench_policy(bench, 1000, &policy, NULL, NULL);
+                r = bench_policy(bench, 1000, &policy);
         if (r < 0)
                 return r;
 

@@ -239,7 +239,7 @@ static int link_program(int cgroup_fd, struct bpf_program *program, enum bpf_att
 /* A namespace with the rules, made by a child that is gone afterwards. */
 static int nft_namespace(struct stage *stage, const char *cgroup_path)
 {
-        struct bpf_rule *rules = bench_rules(ENTRIES);
+        struct bpf_rule *rules = bench_rules(ENTRIES, BENCH_MIXED);
         char script[] = "/tmp/agbench-nft.XXXXXX", command[256];
         int ready[2], r = -EIO, status = 0;
         _cleanup_file_ FILE *file = NULL;
@@ -301,7 +301,7 @@ static int hooks_make(struct bench *bench, struct stage *stages, struct bpf_poli
                 r = datapath_attach(bench->world->datapath, AGENT, stages[AGENTD].cgroup_fd, stages[AGENTD].cgroup_id,
                                     "bench");
         if (r == 0)
-                r = bench_policy(bench, ENTRIES, ret_policy, NULL, NULL);
+                r = bench_policy(bench, ENTRIES, ret_policy);
         if (r < 0)
                 return r;
         datapath_agent_publish(bench->world->datapath, AGENT, (*ret_policy)->version, WORD_LOOPBACK_ALLOW);

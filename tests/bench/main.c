@@ -38,7 +38,7 @@ void bench_series(struct contender *contenders, size_t n_contenders, unsigned n,
         } while (bench_now_ns() < end);
 }
 
-struct bpf_rule *bench_rules(unsigned n)
+struct bpf_rule *bench_rules(unsigned n, enum bench_mix mix)
 {
         struct bpf_rule *rules = calloc(n + 2, sizeof(*rules));
 
@@ -48,7 +48,7 @@ struct bpf_rule *bench_rules(unsigned n)
                 char text[PREFIX_TEXT_MAX];
 
                 /* hosts in 20/8 every fourth address, /28 in 21/8 */
-                if (i % 2 == 0)
+                if (mix == BENCH_MIXED ? i % 2 == 0 : mix == BENCH_HOSTS)
                         (void)snprintf(text, sizeof(text), "20.%u.%u.%u", i * 2 >> 16 & 255, i * 2 >> 8 & 255,
                                        i * 2 & 255);
                 else
@@ -68,9 +68,10 @@ void bench_rules_free(struct bpf_rule *rules, unsigned n)
         free(rules);
 }
 
-int bench_policy(struct bench *bench, unsigned n, struct bpf_policy **ret, __u64 *ret_compile_ns, __u64 *ret_publish_ns)
+int bench_policy_timed(struct bench *bench, unsigned n, enum bench_mix mix, struct bpf_policy **ret,
+                       __u64 *ret_compile_ns, __u64 *ret_publish_ns)
 {
-        struct bpf_rule *rules = bench_rules(n);
+        struct bpf_rule *rules = bench_rules(n, mix);
         struct bpf_policy *policy = NULL;
         struct compiled_policy *compiled;
         __u64 start;
@@ -78,16 +79,12 @@ int bench_policy(struct bench *bench, unsigned n, struct bpf_policy **ret, __u64
 
         if (!rules)
                 return -ENOMEM;
-        /* An empty one first, so that the two steps can be timed apart. */
         r = bpf_policy_new(bench->world, rules, n + 2, &policy);
         bench_rules_free(rules, n);
         if (r < 0)
                 return r;
-        if (!ret_compile_ns) {
-                *ret = policy;
-                return 0;
-        }
 
+        /* Once more, each step by itself. */
         r = datapath_policy_remove(bench->world->datapath, policy->version);
         if (r == 0) {
                 start = bench_now_ns();
@@ -107,6 +104,15 @@ int bench_policy(struct bench *bench, unsigned n, struct bpf_policy **ret, __u64
         }
         *ret = policy;
         return 0;
+}
+
+int bench_policy(struct bench *bench, unsigned n, struct bpf_policy **ret)
+{
+        struct bpf_rule *rules = bench_rules(n, BENCH_MIXED);
+        int r = rules ? bpf_policy_new(bench->world, rules, n + 2, ret) : -ENOMEM;
+
+        bench_rules_free(rules, n);
+        return r;
 }
 
 static int part(struct bench *bench, const char *name, int (*run)(struct bench *bench))

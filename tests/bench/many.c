@@ -153,7 +153,7 @@ int bench_many(struct bench *bench)
         int server_fd = server_open(), r = server_fd;
 
         if (r >= 0)
-                r = bench_policy(bench, ENTRIES, &policy, NULL, NULL);
+                r = bench_policy(bench, ENTRIES, &policy);
         for (int i = 0; r == 0 && i < 3; i++)
                 r = crowd_new(bench, names[i], &crowds[i]);
         if (r == 0)

@@ -24,7 +24,7 @@ struct packet {
 /* A host among n entries: the look-ups go as deep as they get. IPv6 has one prefix only. */
 static __be32 host_of(unsigned n)
 {
-        struct bpf_rule *rules = bench_rules(n);
+        struct bpf_rule *rules = bench_rules(n, BENCH_MIXED);
         struct prefix prefix = {};
 
         if (rules && prefix_parse(rules[n / 2 | 1].prefix, &prefix) == 0)
@@ -134,7 +134,7 @@ static void one_size(struct bench *bench, unsigned n, const char *size, bool las
 
 int bench_list_fill(struct bench *bench, unsigned n)
 {
-        struct bpf_rule *rules = bench_rules(n);
+        struct bpf_rule *rules = bench_rules(n, BENCH_MIXED);
         int allow = bpf_map__fd(bench->programs->maps.allow4), deny = bpf_map__fd(bench->programs->maps.deny4), r = 0;
         struct {
                 __u32 length;
@@ -165,7 +165,7 @@ int bench_program(struct bench *bench)
 {
         for (size_t i = 0; i < ARRAY_SIZE(sizes); i++) {
                 struct bpf_policy *policy = NULL;
-                int r = bench_policy(bench, sizes[i].n, &policy, NULL, NULL);
+                int r = bench_policy(bench, sizes[i].n, &policy);
 
                 if (r == 0)
                         r = bench_list_fill(bench, sizes[i].n);

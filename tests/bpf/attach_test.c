@@ -382,7 +382,9 @@ static void pins_of_another_abi_are_refused_and_left_alone(void **state)
 
         if (!world)
                 skip();
-        abi_fd = bpf_map__fd(world->datapath->skeleton->maps.abi);
+        abi_fd = dup(bpf_map__fd(world->datapath->skeleton->maps.abi));
+        datapath_free(world->datapath);
+        world->datapath = NULL;
         assert_int_equal(bpf_map_update_elem(abi_fd, &key, &stamp, BPF_ANY), 0);
         assert_int_equal(datapath_new(world->directory, &error, &second), -EPROTO);
         assert_null(second);
@@ -391,6 +393,8 @@ static void pins_of_another_abi_are_refused_and_left_alone(void **state)
         assert_int_equal(stamp.version, AGENTD_ABI_VERSION + 1);
         stamp.version = AGENTD_ABI_VERSION;
         assert_int_equal(bpf_map_update_elem(abi_fd, &key, &stamp, BPF_ANY), 0);
+        assert_int_equal(bpf_world_reopen(world), 0);
+        close(abi_fd);
 }
 
 static void a_removed_policys_lists_serve_the_next_one_only(void **state)
