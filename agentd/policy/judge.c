@@ -13,7 +13,10 @@
 #include "agentd/util/cleanup.h"
 #include "agentd/util/macro.h"
 
-enum { EDGES_MAX = 4 * MATCH_LIST_MAX + 2, ANY_PROTOCOL = PROTOCOL_TCP | PROTOCOL_UDP | PROTOCOL_ICMP };
+enum {
+        EDGES_MAX = 6 * MATCH_LIST_MAX + 4,
+        /* three lists, and the edges of classes */ ANY_PROTOCOL = PROTOCOL_TCP | PROTOCOL_UDP | PROTOCOL_ICMP
+};
 
 void judgement_clear(struct judgement *judgement)
 {
@@ -34,7 +37,7 @@ static struct verdict judge_port(const struct explain_input *input, const struct
 
 static void edges_add(__u32 *edges, size_t *n_edges, const struct match_list *list)
 {
-        for (__u32 i = 0; list && i < list->n_matches && *n_edges + 2 <= EDGES_MAX; i++) {
+        for (__u32 i = 0; list && i < MIN(list->n_matches, (__u32)MATCH_LIST_MAX); i++) {
                 edges[(*n_edges)++] = list->matches[i].port_low;
                 edges[(*n_edges)++] = list->matches[i].port_high + 1u;
         }
@@ -61,6 +64,10 @@ static int allowed_ports(const struct explain_input *input, const struct address
                 edges_add(edges, &n_edges, input->learned(input->learned_context, address).list);
         if (address_embedded(address, &inner))
                 edges_add(edges, &n_edges, compiled->lists[compiled_policy_find(compiled, &inner)]);
+        if (address_is_loopback(address)) { /* the listeners' ports are nobody's */
+                edges[n_edges++] = LISTENER_PORT_FIRST;
+                edges[n_edges++] = LISTENER_PORT_FIRST + LISTENER_PORT_COUNT;
+        }
         qsort(edges, n_edges, sizeof(edges[0]), number_compare);
 
         for (__u8 protocol = PROTOCOL_TCP; protocol <= PROTOCOL_ICMP; protocol <<= 1) {

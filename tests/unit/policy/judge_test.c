@@ -179,6 +179,27 @@ static void a_cidr_is_allowed_where_all_of_its_addresses_are(void **state)
         }
 }
 
+static void the_listeners_ports_are_not_among_those_of_loopback(void **state)
+{
+        struct policy policy = {.loopback_allow = true};
+        struct destination destination = {0};
+        struct compiled_policy *compiled;
+        struct explain_input input = {0};
+        struct judgement judgement;
+
+        assert_int_equal(prefix_parse("127.0.0.1", &destination.prefix), 0);
+        assert_int_equal(policy_compile(&policy, NULL, &compiled), 0);
+        input.compiled = compiled;
+        input.word_flags = compiled->word_flags;
+        assert_int_equal(destination_judge(&input, &destination, &judgement), 0);
+        assert_true(set_has(&judgement.ports, PROTOCOL_TCP, LISTENER_PORT_FIRST - 1));
+        assert_false(set_has(&judgement.ports, PROTOCOL_TCP, LISTENER_PORT_FIRST));
+        assert_false(set_has(&judgement.ports, PROTOCOL_UDP, LISTENER_PORT_FIRST + LISTENER_PORT_COUNT - 1));
+        assert_true(set_has(&judgement.ports, PROTOCOL_UDP, LISTENER_PORT_FIRST + LISTENER_PORT_COUNT));
+        judgement_clear(&judgement);
+        compiled_policy_free(compiled);
+}
+
 static void a_wide_cidr_is_not_allowed_by_a_part_of_it(void **state)
 {
         struct rule rules[3] = {0};
@@ -256,6 +277,7 @@ int main(void)
         const struct CMUnitTest tests[] = {
                 cmocka_unit_test(a_cidr_is_allowed_where_all_of_its_addresses_are),
                 cmocka_unit_test(classes_of_addresses_inside_a_cidr_are_not_overlooked),
+                cmocka_unit_test(the_listeners_ports_are_not_among_those_of_loopback),
                 cmocka_unit_test(a_wide_cidr_is_not_allowed_by_a_part_of_it),
         };
 
