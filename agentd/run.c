@@ -220,18 +220,38 @@ static void settle(struct run *run)
 
 static int cgroup_make(struct run *run)
 {
-        char path[64];
         int r;
 
-        (void)snprintf(path, sizeof(path), "/agentd/run-%d", (int)getpid());
-        run->cgroup = strdup(path);
-        if (!run->cgroup)
+        if (asprintf(&run->cgroup, "/agentd/run-%s", strrchr(run->pins, '/') + 1) < 0) {
+                run->cgroup = NULL;
                 return -ENOMEM;
+        }
         r = cgroup_create(&run->monitor->mount, run->cgroup);
         if (r < 0)
                 return log_error_errno(r, "cannot make the cgroup '%s'", run->cgroup);
         run->cgroup_made = true;
         return cgroup_open(&run->monitor->mount, run->cgroup, &run->cgroup_fd);
+}
+
+/*
+ * A directory that is nobody's: a run that was killed has left its pins under its pid, and they still confine what it
+ * started. Taken over, they would end with this run.
+ */
+static int pins_choose(const char *directory, char **ret)
+{
+        for (unsigned n = 0; n < 1000; n++) {
+                _cleanup_free_ char *path = NULL;
+
+                if (asprintf(&path, n ? "%s/run/%d-%u" : "%s/run/%d", directory, (int)getpid(), n) < 0) {
+                        path = NULL;
+                        return -ENOMEM;
+                }
+                if (access(path, F_OK) < 0 && errno == ENOENT) {
+                        *ret = TAKE_PTR(path);
+                        return 0;
+                }
+        }
+        return -EEXIST;
 }
 
 static int monitor_open(struct run *run, const struct run_options *options, struct config *config,
@@ -254,8 +274,8 @@ static int monitor_open(struct run *run, const struct run_options *options, stru
                 return r;
         }
         r = datapath_directory(getenv("AGENTD_BPFFS"), &datapath_error, &directory);
-        if (r == 0 && asprintf(&run->pins, "%s/run/%d", directory, (int)getpid()) < 0)
-                r = -ENOMEM;
+        if (r == 0)
+                r = pins_choose(directory, &run->pins);
         if (r < 0) {
                 config_free(config);
                 (void)snprintf(error->text, sizeof(error->text), "cannot enforce: %s: %s%s", datapath_error.text,
