@@ -72,6 +72,8 @@ static bool label_is_plain(const char *label, size_t length)
 
 bool limit_labels_are_plain(const char *name)
 {
+        if (strlen(name) > LIMIT_WILDCARD_NAME_LENGTH)
+                return false;
         while (*name) {
                 size_t length = strcspn(name, ".");
 

@@ -22,6 +22,7 @@ enum {
         /* Host names that people or deployment tools choose are short and repeat letters; base32 of a payload is
          * neither. 24 characters: below that, the entropy of a sample says little. */
         LIMIT_LABEL_LENGTH = 40,
+        LIMIT_WILDCARD_NAME_LENGTH = 128, /* many short labels carry as much as a few long ones */
         LIMIT_ENTROPY_LABEL_LENGTH = 24,
         LIMIT_ENTROPY_CENTIBITS = 420,
 
@@ -64,5 +65,5 @@ struct limit_wildcard {
 /* False: too many new names. */
 bool limit_wildcard_take(struct limit_wildcard *limit, const char *name, __u64 now_ms);
 
-/* False: a label looks like a payload (length or entropy). name is canonical. */
+/* False: the name is long, or a label looks like a payload (length or entropy). name is canonical. */
 bool limit_labels_are_plain(const char *name);

@@ -72,6 +72,13 @@ static void a_label_that_looks_like_a_payload_is_none(void **state)
                 /* base32 and hex-free randomness: every letter another */
                 {"nbswy3dpfqqho33snrscc5dijfzsayjomrqxiy.example.com", false},
                 {"abcdefghijklmnopqrstuvwxyz012345.example.com", false},
+                /* 128 characters, and 129, of short labels */
+                {"aaaaaaaaa.aaaaaaaaa.aaaaaaaaa.aaaaaaaaa.aaaaaaaaa.aaaaaaaaa.aaaaaaaaa.aaaaaaaaa.aaaaaaaaa.aaaaaaaaa."
+                 "aaaaaaaaa.aaaaaaaaa.aaaaaaaa",
+                 true},
+                {"aaaaaaaaa.aaaaaaaaa.aaaaaaaaa.aaaaaaaaa.aaaaaaaaa.aaaaaaaaa.aaaaaaaaa.aaaaaaaaa.aaaaaaaaa.aaaaaaaaa."
+                 "aaaaaaaaa.aaaaaaaaa.aaaaaaaaa",
+                 false},
                 {"www.abcdefghijklmnopqrstuvwxyz012345.com", false},
         };
 
