@@ -2,14 +2,27 @@
 /*
  * What a program tells user space: exact counters first, then a record, whose loss is counted.
  *
- * The reader is woken when the ring passes a threshold, not for each record (8.6 us); below it a short timer of the
- * reader finds the records.
+ * The reader is woken once a jiffy at most, and when the ring passes a threshold; not for each record (8.6 us). So the
+ * first record of a burst is read while its process still lives; the rest is found by a short timer of the reader.
  */
 #pragma once
 
 #include "bpf/maps.h"
 
 enum { EMIT_WAKE_BYTES = 1 << 16 };
+
+static __u64 emit_last_wake; /* jiffies; racing writers wake twice at worst */
+
+static __always_inline __u64 emit_wake_flag(__u64 before, __u64 size)
+{
+        __u64 now = bpf_jiffies64();
+
+        if (emit_last_wake != now) {
+                emit_last_wake = now;
+                return BPF_RB_FORCE_WAKEUP;
+        }
+        return before < EMIT_WAKE_BYTES && before + size >= EMIT_WAKE_BYTES ? BPF_RB_FORCE_WAKEUP : BPF_RB_NO_WAKEUP;
+}
 
 /* What a hook knows about the flow beyond struct flow. */
 struct origin {
@@ -20,8 +33,7 @@ struct origin {
         __u8 hook;
         __u8 direction;
         __u8 ip_protocol;
-        __u8 in_process; /* the current task is the sender */
-        __u8 reserved[2];
+        __u8 reserved[3];
         struct address local;
 };
 
@@ -61,9 +73,9 @@ static __always_inline void process_note(struct agent_memory *store, __u64 cooki
 }
 
 static __always_inline void emit_process(struct verdict_record *record, const struct origin *origin,
-                                         struct agent_memory *store)
+                                         struct agent_memory *store, const bool in_process)
 {
-        if (origin->in_process) {
+        if (in_process) {
                 __u64 pid_tgid = bpf_get_current_pid_tgid();
 
                 record->pid = pid_tgid >> 32;
@@ -91,10 +103,11 @@ static __always_inline void emit_process(struct verdict_record *record, const st
 
 /*
  * Counts and reports a verdict that is not a plain allow. Returns true when the flow may pass: audit mode turns every
- * reason but quarantine and a missing policy into would_deny.
+ * reason but quarantine and a missing policy into would_deny. in_process is a constant of the caller: what it leaves
+ * out must not be in a packet program at all, because Linux 6.1 has no helper there that asks for the current task.
  */
-static __always_inline bool emit_verdict(const struct origin *origin, struct agent_memory *store, __u64 word,
-                                         __u64 now_ns, const struct flow *flow, const struct verdict *verdict)
+static __always_inline bool emit_as(const struct origin *origin, struct agent_memory *store, __u64 word, __u64 now_ns,
+                                    const struct flow *flow, const struct verdict *verdict, const bool in_process)
 {
         struct agent_counters *exact = emit_counters(origin->agent_id);
         struct agent_entry *agent;
@@ -150,10 +163,22 @@ static __always_inline bool emit_verdict(const struct origin *origin, struct age
                 record->destination = origin->local;
                 record->destination_port = origin->local_port;
         }
-        emit_process(record, origin, store);
+        emit_process(record, origin, store, in_process);
 
-        bpf_ringbuf_submit(record, before < EMIT_WAKE_BYTES && before + sizeof(*record) >= EMIT_WAKE_BYTES
-                                           ? BPF_RB_FORCE_WAKEUP
-                                           : BPF_RB_NO_WAKEUP);
+        bpf_ringbuf_submit(record, emit_wake_flag(before, sizeof(*record)));
         return would;
+}
+
+/* Of a system call: the current task is the sender. */
+static __always_inline bool emit_verdict(const struct origin *origin, struct agent_memory *store, __u64 word,
+                                         __u64 now_ns, const struct flow *flow, const struct verdict *verdict)
+{
+        return emit_as(origin, store, word, now_ns, flow, verdict, true);
+}
+
+/* Of a packet: whoever is current has nothing to do with it. */
+static __always_inline bool emit_packet_verdict(const struct origin *origin, struct agent_memory *store, __u64 word,
+                                                __u64 now_ns, const struct flow *flow, const struct verdict *verdict)
+{
+        return emit_as(origin, store, word, now_ns, flow, verdict, false);
 }

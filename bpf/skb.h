@@ -118,7 +118,7 @@ static __noinline int skb_judge(struct __sk_buff *skb, struct packet *packet, st
                         verdict.reason = REASON_NO_POLICY;
                 else if (WORD_FLAGS(word) & WORD_QUARANTINE)
                         verdict.reason = REASON_QUARANTINE;
-                return emit_verdict(&origin, store, word, now_ns, flow, &verdict) ? SKB_PASS : SKB_DROP;
+                return emit_packet_verdict(&origin, store, word, now_ns, flow, &verdict) ? SKB_PASS : SKB_DROP;
         }
 
         if ((flow->flags & FLOW_LOOPBACK) && agent_owns_port(agent, flow->port) && WORD_VERSION(word) != 0 &&
@@ -176,7 +176,7 @@ static __noinline int skb_judge(struct __sk_buff *skb, struct packet *packet, st
                 return SKB_PASS;
         }
 
-        if (emit_verdict(&origin, store, word, now_ns, flow, &verdict)) {
+        if (emit_packet_verdict(&origin, store, word, now_ns, flow, &verdict)) {
                 line_count(line, direction, origin.bytes);
                 return SKB_PASS;
         }

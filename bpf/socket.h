@@ -126,7 +126,7 @@ static __always_inline int socket_listener_verdict(struct bpf_sock_addr *ctx, __
 static __noinline int socket_judge(struct bpf_sock_addr *ctx, struct agent_line *line, struct agent_memory *store,
                                    struct flow *flow, __u32 hook)
 {
-        struct origin origin = {.hook = hook, .direction = DIRECTION_EGRESS, .in_process = 1};
+        struct origin origin = {.hook = hook, .direction = DIRECTION_EGRESS};
         struct agent_entry *agent;
         struct verdict verdict = {};
         struct bpf_sock *sk = ctx->sk;
@@ -327,7 +327,7 @@ SEC("cgroup/sock_create")
 int agentd_sock_create(struct bpf_sock *ctx)
 {
         struct agent_line *line = bpf_get_local_storage(&lines, 0);
-        struct origin origin = {.hook = HOOK_SOCK_CREATE, .direction = DIRECTION_EGRESS, .in_process = 1};
+        struct origin origin = {.hook = HOOK_SOCK_CREATE, .direction = DIRECTION_EGRESS};
         struct flow flow = {};
         struct verdict verdict = {.rule = RULE_NONE};
         struct agent_entry *agent;

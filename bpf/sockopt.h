@@ -79,7 +79,7 @@ SEC("cgroup/setsockopt")
 int agentd_setsockopt(struct bpf_sockopt *ctx)
 {
         struct agent_line *line = bpf_get_local_storage(&lines, 0);
-        struct origin origin = {.hook = HOOK_SETSOCKOPT, .direction = DIRECTION_EGRESS, .in_process = 1};
+        struct origin origin = {.hook = HOOK_SETSOCKOPT, .direction = DIRECTION_EGRESS};
         struct flow flow = {};
         struct verdict verdict = {.rule = RULE_NONE, .reason = REASON_PROTOCOL};
         struct agent_entry *agent;
