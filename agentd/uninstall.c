@@ -6,7 +6,9 @@
 #include "agentd/uninstall.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <getopt.h>
+#include <glob.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -15,10 +17,35 @@
 #include "agentd/util/cleanup.h"
 #include "agentd/util/log.h"
 
+enum { REMOVE_MS = 5000 };
+
 static const char help[] =
         "Usage: agentd uninstall\n"
         "Remove every pin, link and cgroup that agentd made on this host: enforcement ends.\n"
         "Stop the daemon first. AGENTD_BPFFS names the BPF file system where that is not /sys/fs/bpf.\n";
+
+/* The runs whose pins are here, and no others: several agentds may live side by side. */
+static void runs_end(const struct cgroup_mount *mount, const char *directory)
+{
+        _cleanup_free_ char *pattern = NULL;
+        glob_t found = {};
+
+        if (asprintf(&pattern, "%s/v*/run/*", directory) < 0)
+                return;
+        if (glob(pattern, GLOB_NOSORT, NULL, &found) == 0) {
+                for (size_t i = 0; i < found.gl_pathc; i++) {
+                        char path[64];
+                        int r;
+
+                        (void)snprintf(path, sizeof(path), "/agentd/run-%.20s", strrchr(found.gl_pathv[i], '/') + 1);
+                        r = cgroup_remove(mount, path, REMOVE_MS);
+                        if (r < 0 && r != -ENOENT)
+                                log_warning_errno(r, "cannot remove the cgroup '%s'", path);
+                }
+        }
+        globfree(&found);
+        (void)unlinkat(mount->fd, "agentd", AT_REMOVEDIR); /* other agentds' runs may be in it */
+}
 
 int uninstall_main(int argc, char *argv[])
 {
@@ -48,17 +75,15 @@ int uninstall_main(int argc, char *argv[])
                 log_error("cannot uninstall: %s: %s", error.text, strerror(-r));
                 return 1;
         }
-        r = cgroup_mount_find(NULL, &mount);
-        if (r == 0) {
-                r = cgroup_remove(&mount, "/agentd", 5000);
-                if (r < 0 && r != -ENOENT)
-                        log_warning_errno(r, "cannot remove the cgroup '/agentd'");
-                cgroup_mount_release(&mount);
-        }
-
         /* Every ABI's directory: what an older agentd left is agentd's as well. */
         slash = strrchr(directory, '/');
         *slash = '\0';
+
+        r = cgroup_mount_find(NULL, &mount);
+        if (r == 0) {
+                runs_end(&mount, directory);
+                cgroup_mount_release(&mount);
+        }
         r = datapath_uninstall(directory);
         if (r < 0) {
                 log_error_errno(r, "cannot remove '%s'", directory);

@@ -5,7 +5,7 @@
 #include <string.h>
 
 #include "agentd/daemon.h"
-#include "agentd/doctor.h"
+#include "agentd/agent/doctor.h"
 #include "agentd/util/cleanup.h"
 #include "agentd/version.h"
 

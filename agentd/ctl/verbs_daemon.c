@@ -7,9 +7,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/utsname.h>
 #include <unistd.h>
 
+#include "agentd/agent/doctor.h"
 #include "agentd/ctl/changes.h"
 #include "agentd/ctl/client.h"
 #include "agentd/ctl/print.h"
@@ -65,35 +65,21 @@ static void add_check(json_t *checks, const char *name, bool ok, const char *det
                                                 "detail", detail, "advice", ok ? "" : advice));
 }
 
-static bool has_cgroup2(void)
-{
-        _cleanup_file_ FILE *file = fopen("/proc/self/mountinfo", "re");
-        char line[PATH_MAX + 256];
-
-        while (file && fgets(line, sizeof(line), file))
-                if (strstr(line, " - cgroup2 "))
-                        return true;
-        return false;
-}
-
-/* What can be told when no daemon answers: nothing that needs to load a program. */
+/* Without a daemon: everything but what only loading a program can tell. */
 static json_t *examine_without_daemon(const char *path, int error)
 {
-        json_t *checks = json_array();
-        struct utsname name;
-        int major = 0, minor = 0;
+        struct doctor_check found[DOCTOR_CHECKS_MAX];
+        size_t n = doctor_run("", NULL, 0, found, DOCTOR_CHECKS_MAX);
+        json_t *checks = json_array(), *host;
         char detail[PATH_MAX + 64];
-        bool cgroup2 = has_cgroup2(), kernel;
 
-        uname(&name);
-        kernel = sscanf(name.release, "%d.%d", &major, &minor) == 2 && (major > 6 || (major == 6 && minor >= 1));
         snprintf(detail, sizeof(detail), "nobody answers at %s: %s", path, strerror(-error));
         add_check(checks, "daemon", false, detail,
                   error == -EACCES ? "be root or a member of the group 'agentd'"
                                    : "start it with 'systemctl start agentd' or 'agentd serve'");
-        add_check(checks, "kernel", kernel, name.release, "agentd needs Linux 6.1 or newer");
-        add_check(checks, "cgroup v2", cgroup2, cgroup2 ? "mounted" : "not mounted",
-                  "mount it: mount -t cgroup2 none /sys/fs/cgroup/unified");
+        host = doctor_to_json(found, n);
+        json_array_extend(checks, host);
+        json_decref(host);
         return json_pack("{s:b,s:o}", "enforceable", 0, "checks", checks);
 }
 

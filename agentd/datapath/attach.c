@@ -116,7 +116,7 @@ static int link_make(struct datapath *datapath, __u32 agent_id, size_t hook, int
         return 0;
 }
 
-static int links_make(struct datapath *datapath, __u32 agent_id, int cgroup_fd)
+static int agent_directory_make(const struct datapath *datapath, __u32 agent_id)
 {
         _cleanup_free_ char *parent = NULL, *directory = NULL;
         int r;
@@ -128,9 +128,15 @@ static int links_make(struct datapath *datapath, __u32 agent_id, int cgroup_fd)
         r = agent_directory(datapath, agent_id, &directory);
         if (r < 0)
                 return r;
-        if (mkdir(directory, 0700) < 0 && errno != EEXIST)
-                return -errno;
+        return mkdir(directory, 0700) < 0 && errno != EEXIST ? -errno : 0;
+}
 
+static int links_make(struct datapath *datapath, __u32 agent_id, int cgroup_fd)
+{
+        int r = agent_directory_make(datapath, agent_id);
+
+        if (r < 0)
+                return r;
         for (size_t h = 0; h < DATAPATH_HOOKS; h++) {
                 r = link_make(datapath, agent_id, h, cgroup_fd);
                 if (r < 0)
@@ -221,6 +227,28 @@ static int link_holds(const struct datapath *datapath, __u32 agent_id, size_t ho
         return 0;
 }
 
+/* Without its pin a link dies with the daemon: unlinking one needs no capability, only access to the bpffs. */
+static int pin_holds(const struct datapath *datapath, __u32 agent_id, size_t hook)
+{
+        _cleanup_free_ char *path = NULL;
+        int r = link_path(datapath, agent_id, hook, &path);
+
+        if (r < 0)
+                return r;
+        return access(path, F_OK) < 0 ? -errno : 0;
+}
+
+static int pin_make(const struct datapath *datapath, __u32 agent_id, size_t hook)
+{
+        _cleanup_free_ char *path = NULL;
+        int r = agent_directory_make(datapath, agent_id);
+
+        if (r < 0)
+                return r;
+        r = link_path(datapath, agent_id, hook, &path);
+        return r < 0 ? r : bpf_obj_pin(datapath->agents[agent_id].links[hook], path);
+}
+
 int datapath_verify(struct datapath *datapath, __u32 agent_id, enum hook *ret_hook)
 {
         __u32 id = 0;
@@ -228,7 +256,7 @@ int datapath_verify(struct datapath *datapath, __u32 agent_id, enum hook *ret_ho
         if (agent_id == 0 || agent_id >= AGENT_MAX || !datapath->agents[agent_id].attached)
                 return -ENOENT;
         for (size_t h = 0; h < DATAPATH_HOOKS; h++) {
-                if (link_holds(datapath, agent_id, h) < 0) {
+                if (link_holds(datapath, agent_id, h) < 0 || pin_holds(datapath, agent_id, h) < 0) {
                         *ret_hook = datapath->hooks[h].hook;
                         return -ENOENT;
                 }
@@ -288,8 +316,12 @@ int datapath_repair(struct datapath *datapath, __u32 agent_id, int cgroup_fd)
         if (!agent->attached)
                 return -ENOENT;
         for (size_t h = 0; h < DATAPATH_HOOKS; h++) {
-                if (link_holds(datapath, agent_id, h) == 0)
+                if (link_holds(datapath, agent_id, h) == 0) {
+                        r = pin_holds(datapath, agent_id, h) < 0 ? pin_make(datapath, agent_id, h) : 0;
+                        if (r < 0)
+                                return r;
                         continue;
+                }
                 r = link_make(datapath, agent_id, h, cgroup_fd);
                 if (r < 0)
                         return r;

@@ -34,9 +34,10 @@ enum {
         LIMIT_LOOKUP_MS = 10000,      /* then SERVFAIL: longer than any stub waits for one server */
         LIMIT_REPORTS_RATE = 2000,    /* MESSAGE_REFUSED of one agent a second; more are counted, not sent */
         LIMIT_REPORTS_BURST = 4000,
-        LIMIT_CACHE_ENTRIES = 4096,    /* of one agent */
-        LIMIT_CACHE_BYTES = 8 << 20,   /* of one agent */
+        LIMIT_CACHE_ENTRIES = 16384,   /* of one agent: A and AAAA of all names that it can have learned */
+        LIMIT_CACHE_BYTES = 16 << 20,  /* of one agent */
         LIMIT_CACHE_TOTAL = 256 << 20, /* of all agents */
+        LIMIT_REFRESHES = 128,         /* of exact domains, at once: a reload of thousands must not delay look-ups */
         LIMIT_CNAME_CHAIN = 16,
         LIMIT_WITHHELD = 32, /* of one answer, that are reported one by one */
         LIMIT_POLICY_TEXT = 64 << 20,

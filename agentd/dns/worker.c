@@ -19,7 +19,14 @@
 #include "agentd/util/cleanup.h"
 #include "agentd/util/log.h"
 
-enum { TICK_MS = 250, TICKS_PER_STATISTICS = 4, MESSAGES_PER_TURN = 64, QUEUE_MAX = 4096, SETTINGS_WAIT_MS = 5000 };
+enum {
+        WATCHDOG_S = 10,
+        TICK_MS = 250,
+        TICKS_PER_STATISTICS = 4,
+        MESSAGES_PER_TURN = 64,
+        QUEUE_MAX = 4096,
+        SETTINGS_WAIT_MS = 5000
+};
 
 _Static_assert(DNS_BLOCKED_NXDOMAIN == 0 && DNS_BLOCKED_REFUSED == 1 && DNS_BLOCKED_NODATA == 2,
                "query_blocked_rcode() reads these numbers from a message");
@@ -331,6 +338,8 @@ static void tick(uv_timer_t *timer)
 {
         struct worker *worker = timer->data;
 
+        /* A loop that stands still ends by SIGALRM, and the monitor starts another worker. */
+        alarm(WATCHDOG_S);
         lookup_expire(worker, uv_now(&worker->loop));
         if (++worker->n_ticks % TICKS_PER_STATISTICS != 0)
                 return;
@@ -398,6 +407,7 @@ static int worker_start(struct worker *worker)
         if (r < 0)
                 return r;
         worker->newest = &worker->oldest;
+        worker->last_waiting = &worker->waiting;
         worker->next_id = 1;
         channel_init(&worker->monitor, worker->monitor_fd, QUEUE_MAX);
         r = uv_poll_init(&worker->loop, &worker->monitor_poll, worker->monitor_fd);

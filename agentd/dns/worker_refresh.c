@@ -13,17 +13,19 @@
 
 enum { HALVES = 2 };
 
-struct refresh;
+struct refresh_task;
 
 struct half {
-        struct refresh *refresh;
+        struct refresh_task *refresh;
         __u16 type;
         int error; /* 0: addresses; -ENOENT, -EAGAIN, -EBADMSG */
         struct answer *answer;
 };
 
-struct refresh {
+struct refresh_task {
         struct worker *worker;
+        struct refresh_task *next; /* in worker->waiting */
+        bool running;
         __u64 id;
         __u32 policy_id;
         char name[NAME_MAX_BYTES];
@@ -33,8 +35,12 @@ struct refresh {
         struct learn *learn;
 };
 
-static void refresh_end(struct refresh *refresh, int error)
+static void refresh_run_waiting(struct worker *worker);
+
+static void refresh_end(struct refresh_task *refresh, int error)
 {
+        struct worker *worker = refresh->worker;
+        bool running;
         struct message_resolved message = {
                 .header = {MESSAGE_RESOLVED, sizeof(message), refresh->id},
                 .policy_id = refresh->policy_id,
@@ -44,10 +50,16 @@ static void refresh_end(struct refresh *refresh, int error)
         };
 
         memcpy(message.name, refresh->name, sizeof(message.name));
-        worker_send(refresh->worker, &message);
+        worker_send(worker, &message);
         for (size_t i = 0; i < HALVES; i++)
                 answer_free(refresh->halves[i].answer);
+        running = refresh->running;
         free(refresh);
+        if (running)
+                worker->n_refreshes--;
+        /* Not from within: what is cached ends at once, and thousands of them would be thousands of frames. */
+        if (running && !worker->refreshing)
+                refresh_run_waiting(worker);
 }
 
 static void refresh_learned(void *context, int error)
@@ -55,7 +67,7 @@ static void refresh_learned(void *context, int error)
         refresh_end(context, error == 0 ? 0 : -EAGAIN);
 }
 
-static void refresh_learn(struct refresh *refresh)
+static void refresh_learn(struct refresh_task *refresh)
 {
         _cleanup_free_ struct message_address *addresses = NULL;
         size_t n_addresses = 0;
@@ -95,7 +107,7 @@ static void refresh_learn(struct refresh *refresh)
                 refresh_end(refresh, -EAGAIN);
 }
 
-static void refresh_half_over(struct refresh *refresh)
+static void refresh_half_over(struct refresh_task *refresh)
 {
         if (--refresh->n_waiting == 0)
                 refresh_learn(refresh);
@@ -104,7 +116,7 @@ static void refresh_half_over(struct refresh *refresh)
 static void half_resolved(void *context, const struct resolver_result *result)
 {
         struct half *half = context;
-        struct refresh *refresh = half->refresh;
+        struct refresh_task *refresh = half->refresh;
         /* Looked up when it is needed: the policy may have gone meanwhile. */
         const struct dns_policy *policy = policy_table_find(refresh->worker->policies, refresh->policy_id);
         struct answer_question question = {
@@ -128,25 +140,14 @@ static void half_resolved(void *context, const struct resolver_result *result)
         refresh_half_over(refresh);
 }
 
-void worker_refresh_start(struct worker *worker, const struct message_resolve *message)
+static void refresh_run(struct refresh_task *refresh)
 {
         static const __u16 types[HALVES] = {DNS_TYPE_A, DNS_TYPE_AAAA};
-        const struct dns_policy *policy = policy_table_find(worker->policies, message->policy_id);
-        struct refresh *refresh;
+        struct worker *worker = refresh->worker;
+        const struct dns_policy *policy = policy_table_find(worker->policies, refresh->policy_id);
 
-        refresh = calloc(1, sizeof(*refresh));
-        if (!refresh)
-                return; /* no word: the monitor asks again when its own time is over */
-        refresh->worker = worker;
-        refresh->id = message->header.id;
-        refresh->policy_id = message->policy_id;
-        memcpy(refresh->name, message->name, sizeof(refresh->name));
-        refresh->name[sizeof(refresh->name) - 1] = 0;
-
-        if (!worker->resolver) {
-                refresh_end(refresh, -EOPNOTSUPP);
-                return;
-        }
+        refresh->running = true;
+        worker->n_refreshes++;
         if (!policy || dns_policy_name(policy, refresh->name).reason != REASON_NONE) {
                 refresh_end(refresh, -ENOENT);
                 return;
@@ -164,4 +165,40 @@ void worker_refresh_start(struct worker *worker, const struct message_resolve *m
                 }
         }
         refresh_half_over(refresh);
+}
+
+static void refresh_run_waiting(struct worker *worker)
+{
+        worker->refreshing = true;
+        while (worker->waiting && worker->n_refreshes < LIMIT_REFRESHES) {
+                struct refresh_task *refresh = worker->waiting;
+
+                worker->waiting = refresh->next;
+                if (!worker->waiting)
+                        worker->last_waiting = &worker->waiting;
+                refresh_run(refresh);
+        }
+        worker->refreshing = false;
+}
+
+void worker_refresh_start(struct worker *worker, const struct message_resolve *message)
+{
+        struct refresh_task *refresh;
+
+        refresh = calloc(1, sizeof(*refresh));
+        if (!refresh)
+                return; /* no word: the monitor asks again when its own time is over */
+        refresh->worker = worker;
+        refresh->id = message->header.id;
+        refresh->policy_id = message->policy_id;
+        memcpy(refresh->name, message->name, sizeof(refresh->name));
+        refresh->name[sizeof(refresh->name) - 1] = 0;
+
+        if (!worker->resolver) {
+                refresh_end(refresh, -EOPNOTSUPP);
+                return;
+        }
+        *worker->last_waiting = refresh;
+        worker->last_waiting = &refresh->next;
+        refresh_run_waiting(worker);
 }

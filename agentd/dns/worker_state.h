@@ -30,6 +30,7 @@
 struct lookup;
 struct learn;
 struct forward;
+struct refresh_task;
 struct worker;
 
 struct worker_listener {
@@ -74,7 +75,10 @@ struct worker {
         __u64 next_id;
         struct learn *learns;
         struct forward *forwards;
-        struct lookup *oldest, **newest; /* every look-up in order of its start */
+        struct lookup *oldest, **newest;              /* every look-up in order of its start */
+        struct refresh_task *waiting, **last_waiting; /* refreshes whose turn has not come */
+        unsigned n_refreshes;
+        bool refreshing;
         unsigned n_ticks;
         __u8 reply[DNS_MESSAGE_MAX];
 };

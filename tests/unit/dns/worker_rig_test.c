@@ -10,6 +10,7 @@
 
 #include <cmocka.h>
 
+#include "agentd/dns/limit.h"
 #include "agentd/dns/worker.h"
 #include "tests/unit/dns/worker_rig.h"
 
@@ -543,6 +544,61 @@ static void resolves_for_the_monitor_and_says_how_it_ended(void **state)
         assert_int_equal(message.resolved.error, -ENOENT);
 }
 
+static void refreshes_beyond_the_bound_wait_and_all_end(void **state)
+{
+        enum { N = 300 };
+        struct rig *rig = started(state, "A *.many.test\n");
+        static bool seen[N];
+        static struct packet query, answer;
+        unsigned n_seen = 0, n_resolved = 0;
+        bool drained = false;
+
+        for (unsigned i = 0; i < N; i++) {
+                struct message_resolve resolve = {.header = {MESSAGE_RESOLVE, sizeof(resolve), 1000 + i},
+                                                  .policy_id = RIG_POLICY};
+
+                sprintf(resolve.name, "n%u.many.test", i);
+                monitor_send(rig, &resolve, NULL, 0);
+        }
+        while (n_resolved < N) {
+                struct pollfd ready[2] = {{.fd = rig->monitor, .events = POLLIN},
+                                          {.fd = rig->upstream_udp, .events = POLLIN}};
+
+                /* As many as may run have been asked: the worker turns once more, and no other has come. */
+                if (n_seen == LIMIT_REFRESHES && !drained) {
+                        client_ask(rig, &(struct question){.name = "evil.test", .type = DNS_TYPE_A, .id = 1});
+                        expect_reply(rig, 1, DNS_NXDOMAIN, 0);
+                        drained = true;
+                }
+                assert_true(poll(ready, 2, RIG_WAIT_MS) > 0);
+                if (ready[1].revents & POLLIN) {
+                        unsigned number;
+
+                        upstream_take(rig, &query);
+                        assert_int_equal(sscanf((char *)query.bytes + DNS_HEADER_SIZE + 1, "n%u", &number), 1);
+                        assert_in_range(number, 0, N - 1);
+                        n_seen += !seen[number];
+                        seen[number] = true;
+                        if (n_resolved == 0)
+                                assert_true(n_seen <= LIMIT_REFRESHES);
+                        if (!drained)
+                                continue; /* libunbound asks again */
+                        make_answer(&query, DNS_NXDOMAIN, "test. 300 IN SOA ns.test. root.test. 1 2 3 4 60", &answer);
+                        upstream_send(rig, &answer);
+                } else {
+                        union message message;
+
+                        assert_int_equal(channel_receive(rig->monitor, &message, NULL, NULL), 0);
+                        if (message.header.kind != MESSAGE_RESOLVED)
+                                continue;
+                        assert_int_equal(message.resolved.error, -ENOENT);
+                        n_resolved++;
+                }
+        }
+        assert_true(drained);
+        assert_int_equal(n_seen, N);
+}
+
 static void a_captured_query_is_answered_from_the_listener(void **state)
 {
         struct rig *rig = started(state, "A allowed.test\n");
@@ -741,6 +797,7 @@ int main(int argc, char **argv)
                 WORKER_TEST(odd_queries_are_dropped_or_answered_with_an_error),
                 WORKER_TEST(a_wildcard_is_no_tunnel),
                 WORKER_TEST(resolves_for_the_monitor_and_says_how_it_ended),
+                WORKER_TEST(refreshes_beyond_the_bound_wait_and_all_end),
                 WORKER_TEST(a_captured_query_is_answered_from_the_listener),
                 WORKER_TEST(as_asked_goes_to_the_server_that_the_agent_named),
                 WORKER_TEST(with_dnssec_what_is_not_proven_is_refused),

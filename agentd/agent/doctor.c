@@ -4,7 +4,7 @@
  *
  * Only what a real try has shown is called possible; what follows from a release number or a file says so.
  */
-#include "agentd/doctor.h"
+#include "agentd/agent/doctor.h"
 
 #include <errno.h>
 #include <netinet/in.h>

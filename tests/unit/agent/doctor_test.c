@@ -13,7 +13,7 @@
 #include <ftw.h>
 #include <sys/stat.h>
 
-#include "agentd/doctor.h"
+#include "agentd/agent/doctor.h"
 
 /* The programs' own folder is not in the library that tests are linked with. */
 #include "agentd/doctor.c"
