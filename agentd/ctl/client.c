@@ -103,7 +103,7 @@ static int client_open(const struct ctl_arguments *arguments, struct client *cli
                 advice = "; start it with 'systemctl start agentd' or 'agentd serve'";
         else if (r == -EACCES || r == -EPERM)
                 advice = "; be root or a member of the group 'agentd'";
-        print_error("cannot reach the daemon at %s: %s%s", client->path, strerror(-r), advice);
+        ctl_error("cannot reach the daemon at %s: %s%s", client->path, strerror(-r), advice);
         return CTL_UNREACHABLE;
 }
 
@@ -131,7 +131,7 @@ static int client_send(struct client *client, const char *verb, json_t *request)
         text = json_dumps(request, JSON_COMPACT);
         json_decref(request);
         if (!text) {
-                print_error("out of memory");
+                ctl_error("out of memory");
                 return CTL_FAILED;
         }
         length = strlen(text);
@@ -240,24 +240,24 @@ static int tell_error(const json_t *answer)
         {
                 bool warning = !strcmp(json_text(place, "kind"), "warning");
 
-                print_error("%s:%lld:%lld: %s%s", json_text(place, "file"), (long long)json_number(place, "line"),
-                            (long long)json_number(place, "column"), warning ? "warning: " : "",
-                            json_text(place, "text"));
+                ctl_error("%s:%lld:%lld: %s%s", json_text(place, "file"), (long long)json_number(place, "line"),
+                          (long long)json_number(place, "column"), warning ? "warning: " : "",
+                          json_text(place, "text"));
         }
         if (json_array_size(errors) == 0)
-                print_error("%s", json_text(answer, "error")[0] ? json_text(answer, "error")
-                                                                : "the daemon sent an error without words");
+                ctl_error("%s", json_text(answer, "error")[0] ? json_text(answer, "error")
+                                                              : "the daemon sent an error without words");
         return status >= CTL_FAILED && status <= CTL_UNENFORCEABLE ? (int)status : CTL_FAILED;
 }
 
 static int tell_broken(const struct client *client, int error, unsigned long long timeout_ms)
 {
         if (error == -ETIMEDOUT)
-                print_error("the daemon at %s has not answered within %llu s", client->path, timeout_ms / 1000);
+                ctl_error("the daemon at %s has not answered within %llu s", client->path, timeout_ms / 1000);
         else if (error == -ECONNRESET || error == -EPIPE)
-                print_error("the daemon at %s has closed the connection", client->path);
+                ctl_error("the daemon at %s has closed the connection", client->path);
         else
-                print_error("cannot read from the daemon at %s: %s", client->path, strerror(-error));
+                ctl_error("cannot read from the daemon at %s: %s", client->path, strerror(-error));
         return error == -ENOMEM || error == -EMSGSIZE ? CTL_FAILED : CTL_UNREACHABLE;
 }
 
@@ -268,7 +268,7 @@ static json_t *parse_answer(const struct client *client, const char *line, size_
         if (json_is_object(answer) && json_number(answer, "v") == 1)
                 return answer;
         json_decref(answer);
-        print_error("what answers at %s is no agentd, or one with another protocol", client->path);
+        ctl_error("what answers at %s is no agentd, or one with another protocol", client->path);
         return NULL;
 }
 

@@ -22,7 +22,7 @@ int config_file_load(const char *path, bool tell, struct config **ret)
         if (r < 0) {
                 status = diagnostics_exit_status(&diagnostics);
                 if (tell && diagnostics.n_items == 0)
-                        print_error("%s: %s", path, strerror(-r));
+                        ctl_error("%s: %s", path, strerror(-r));
                 if (status == CTL_OK)
                         status = CTL_USAGE;
         }

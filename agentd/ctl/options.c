@@ -109,9 +109,9 @@ static int unknown_option(const char *given)
         snprintf(word, sizeof(word), "%.*s", (int)strcspn(name, "="), name);
         near = strlen(word) > 1 ? suggest_closest(word, names, ARRAY_SIZE(names)) : NULL;
         if (near)
-                print_error("unknown option '%s'; did you mean '--%s'?", given, near);
+                ctl_error("unknown option '%s'; did you mean '--%s'?", given, near);
         else
-                print_error("unknown option '%s'; 'agentctl --help' lists them", given);
+                ctl_error("unknown option '%s'; 'agentctl --help' lists them", given);
         return CTL_USAGE;
 }
 
@@ -138,7 +138,7 @@ static int find_verb(char **words, int n_words, const struct ctl_verb **ret, int
                         group = true;
         }
         if (group && n_words == 1) {
-                print_error("'%s' needs a second word; 'agentctl --help' lists them", words[0]);
+                ctl_error("'%s' needs a second word; 'agentctl --help' lists them", words[0]);
                 return CTL_USAGE;
         }
         for (const struct ctl_verb *verb = ctl_verbs; verb->name && n_names < ARRAY_SIZE(names); verb++)
@@ -151,9 +151,9 @@ static int find_verb(char **words, int n_words, const struct ctl_verb **ret, int
                 near = suggest_closest(words[0], groups, ARRAY_SIZE(groups));
         }
         if (near)
-                print_error("unknown verb '%s'; did you mean '%s'?", group ? two : words[0], near);
+                ctl_error("unknown verb '%s'; did you mean '%s'?", group ? two : words[0], near);
         else
-                print_error("unknown verb '%s'; 'agentctl --help' lists them", group ? two : words[0]);
+                ctl_error("unknown verb '%s'; 'agentctl --help' lists them", group ? two : words[0]);
         return CTL_USAGE;
 }
 
@@ -168,7 +168,7 @@ static const char *option_name(int letter)
 static int take_output(const char *text, struct ctl_arguments *arguments)
 {
         if (strcmp(text, "json") != 0 && strcmp(text, "text") != 0) {
-                print_error("unknown output format '%s'; it is 'text' or 'json'", text);
+                ctl_error("unknown output format '%s'; it is 'text' or 'json'", text);
                 return CTL_USAGE;
         }
         arguments->json = !strcmp(text, "json");
@@ -210,15 +210,15 @@ static int check_words(const struct ctl_verb *verb, const char *given, const str
 {
         for (const char *letter = given; *letter; letter++)
                 if (!strchr(common_options, *letter) && !strchr(verb->options, *letter)) {
-                        print_error("option '--%s' does not belong to '%s'; see 'agentctl %s --help'",
-                                    option_name(*letter), verb->name, verb->name);
+                        ctl_error("option '--%s' does not belong to '%s'; see 'agentctl %s --help'",
+                                  option_name(*letter), verb->name, verb->name);
                         return CTL_USAGE;
                 }
         if (arguments->n_words < verb->least_words)
-                print_error("'%s' needs more arguments: agentctl %s %s", verb->name, verb->name, verb->synopsis);
+                ctl_error("'%s' needs more arguments: agentctl %s %s", verb->name, verb->name, verb->synopsis);
         else if (arguments->n_words > verb->most_words)
-                print_error("unexpected argument '%s': agentctl %s%s%s", arguments->words[verb->most_words], verb->name,
-                            verb->synopsis[0] ? " " : "", verb->synopsis);
+                ctl_error("unexpected argument '%s': agentctl %s%s%s", arguments->words[verb->most_words], verb->name,
+                          verb->synopsis[0] ? " " : "", verb->synopsis);
         else
                 return CTL_OK;
         return CTL_USAGE;
@@ -239,13 +239,13 @@ int ctl_options_parse(int argc, char **argv, const struct ctl_verb **ret_verb, s
                 const char **place = option_place(ret, letter);
 
                 if (letter == '?' && optopt && strcmp(option_name(optopt), "?") != 0) {
-                        print_error("option '--%s' takes no argument", option_name(optopt));
+                        ctl_error("option '--%s' takes no argument", option_name(optopt));
                         return CTL_USAGE;
                 }
                 if (letter == '?')
                         return unknown_option(optopt ? (char[]){'-', (char)optopt, '\0'} : argv[optind - 1]);
                 if (letter == ':') {
-                        print_error("option '--%s' needs an argument", option_name(optopt));
+                        ctl_error("option '--%s' needs an argument", option_name(optopt));
                         return CTL_USAGE;
                 }
                 if (letter == 'V') {
@@ -274,7 +274,7 @@ int ctl_options_parse(int argc, char **argv, const struct ctl_verb **ret_verb, s
         }
         if (ret->n_words == 0) {
                 if (!help) {
-                        print_error("a verb is needed; 'agentctl --help' lists them");
+                        ctl_error("a verb is needed; 'agentctl --help' lists them");
                         return CTL_USAGE;
                 }
                 print_usage();
@@ -293,7 +293,7 @@ int ctl_options_parse(int argc, char **argv, const struct ctl_verb **ret_verb, s
                 return print_end();
         }
         if (!verb->run) {
-                print_error("'%s' is not in this build yet", verb->name);
+                ctl_error("'%s' is not in this build yet", verb->name);
                 return CTL_USAGE;
         }
         ret->words += n_verb;

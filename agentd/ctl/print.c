@@ -129,7 +129,7 @@ void print_safe(FILE *file, const char *text)
         fputs(escaped, file);
 }
 
-void print_error(const char *format, ...)
+void ctl_error(const char *format, ...)
 {
         _cleanup_free_ char *text = NULL, *escaped = NULL;
         va_list arguments;
@@ -158,7 +158,7 @@ int print_end(void)
                 return 0;
         /* Who closes the pipe early (head) knows: no words about it. */
         if (errno != EPIPE)
-                print_error("cannot write the output: %s", strerror(errno ? errno : EIO));
+                ctl_error("cannot write the output: %s", strerror(errno ? errno : EIO));
         return 1;
 }
 

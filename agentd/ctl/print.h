@@ -24,7 +24,7 @@ void table_print(const struct table *table, FILE *file);
 void table_clear(struct table *table);
 
 /* An error, one line on stderr, escaped: "agentctl: ...". */
-void print_error(const char *format, ...) PRINTF(1, 2);
+void ctl_error(const char *format, ...) PRINTF(1, 2);
 /* Text to a terminal. */
 void print_safe(FILE *file, const char *text);
 /* The result as JSON; the exit status (1 when stdout cannot be written). */

@@ -258,17 +258,17 @@ int ctl_attach(const struct ctl_arguments *arguments)
         json_t *request;
 
         if (!arguments->cgroup || !arguments->policy) {
-                print_error("'attach' needs --cgroup and --policy: agentctl attach NAME --cgroup PATH --policy P");
+                ctl_error("'attach' needs --cgroup and --policy: agentctl attach NAME --cgroup PATH --policy P");
                 return CTL_USAGE;
         }
         if (arguments->mode && strcmp(arguments->mode, "enforce") != 0 && strcmp(arguments->mode, "audit") != 0) {
-                print_error("unknown mode '%s'; it is 'enforce' or 'audit'", arguments->mode);
+                ctl_error("unknown mode '%s'; it is 'enforce' or 'audit'", arguments->mode);
                 return CTL_USAGE;
         }
         request = json_pack("{s:s,s:s,s:s,s:s*}", "name", arguments->words[0], "cgroup", arguments->cgroup, "policy",
                             arguments->policy, "mode", arguments->mode);
         if (!request) {
-                print_error("the arguments are not UTF-8");
+                ctl_error("the arguments are not UTF-8");
                 return CTL_USAGE;
         }
         return ask_agent(arguments, "attach", request, CLIENT_TIMEOUT_MS);
@@ -280,7 +280,7 @@ int ctl_detach(const struct ctl_arguments *arguments)
         int r;
 
         if (!request) {
-                print_error("the agent's name is not UTF-8");
+                ctl_error("the agent's name is not UTF-8");
                 return CTL_USAGE;
         }
         r = client_ask(arguments, "detach", request, CLIENT_TIMEOUT_MS, &result);
@@ -304,12 +304,12 @@ int ctl_wait(const struct ctl_arguments *arguments)
         json_t *request;
 
         if (arguments->timeout && ctl_duration_parse(arguments->timeout, &ms) < 0) {
-                print_error("'%s' is no duration; such as '10s', '500ms', '1m'", arguments->timeout);
+                ctl_error("'%s' is no duration; such as '10s', '500ms', '1m'", arguments->timeout);
                 return CTL_USAGE;
         }
         request = json_pack("{s:s,s:I}", "name", arguments->words[0], "timeout_ms", (json_int_t)ms);
         if (!request) {
-                print_error("the agent's name is not UTF-8");
+                ctl_error("the agent's name is not UTF-8");
                 return CTL_USAGE;
         }
         return ask_agent(arguments, "wait", request, ms + GRACE_MS);
@@ -360,7 +360,7 @@ int ctl_dns(const struct ctl_arguments *arguments)
         int r;
 
         if (!request) {
-                print_error("the agent's name is not UTF-8");
+                ctl_error("the agent's name is not UTF-8");
                 return CTL_USAGE;
         }
         r = client_ask(arguments, "dns", request, CLIENT_TIMEOUT_MS, &result);

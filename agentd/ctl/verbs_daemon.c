@@ -128,7 +128,7 @@ int ctl_doctor(const struct ctl_arguments *arguments)
         }
         json_decref(result);
         if (error != 0)
-                print_error("cannot reach the daemon at %s: %s", path, strerror(-error));
+                ctl_error("cannot reach the daemon at %s: %s", path, strerror(-error));
         return r != CTL_OK ? r : status;
 }
 

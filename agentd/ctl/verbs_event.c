@@ -45,9 +45,9 @@ static int check_type(const char *type)
                 names[i] = event_type_to_string(i);
         near = suggest_closest(type, names, ARRAY_SIZE(names));
         if (near)
-                print_error("unknown event type '%s'; did you mean '%s'?", type, near);
+                ctl_error("unknown event type '%s'; did you mean '%s'?", type, near);
         else
-                print_error("unknown event type '%s'; see 'agentctl events --help'", type);
+                ctl_error("unknown event type '%s'; see 'agentctl events --help'", type);
         return CTL_USAGE;
 }
 
@@ -62,9 +62,9 @@ static int check_reason(const char *reason)
                 names[i - 1] = verdict_reason_to_string(i);
         near = suggest_closest(reason, names, ARRAY_SIZE(names));
         if (near)
-                print_error("unknown reason '%s'; did you mean '%s'?", reason, near);
+                ctl_error("unknown reason '%s'; did you mean '%s'?", reason, near);
         else
-                print_error("unknown reason '%s'; such as 'no_rule', see docs/events.md", reason);
+                ctl_error("unknown reason '%s'; such as 'no_rule', see docs/events.md", reason);
         return CTL_USAGE;
 }
 
@@ -77,7 +77,7 @@ static int add_since(json_t *request, const char *since)
         if (!since)
                 return CTL_OK;
         if (ctl_duration_parse(since, &ms) < 0) {
-                print_error("'%s' is no duration; such as '10m', '1h', '2d'", since);
+                ctl_error("'%s' is no duration; such as '10m', '1h', '2d'", since);
                 return CTL_USAGE;
         }
         clock_gettime(CLOCK_REALTIME, &now);
@@ -100,7 +100,7 @@ static int add_lines(json_t *request, const struct ctl_arguments *arguments)
         errno = 0;
         lines = strtol(arguments->lines, &end, 10);
         if (errno != 0 || *end != '\0' || end == arguments->lines || lines < 0) {
-                print_error("'%s' is no number of events", arguments->lines);
+                ctl_error("'%s' is no number of events", arguments->lines);
                 return CTL_USAGE;
         }
         json_object_set_new(request, "n", json_integer(lines));
@@ -123,7 +123,7 @@ int ctl_events(const struct ctl_arguments *arguments)
         request = json_pack("{s:b,s:s*,s:s*,s:s*}", "follow", arguments->follow, "agent", arguments->agent, "type",
                             arguments->type, "reason", arguments->reason);
         if (!request) {
-                print_error("the agent's name is not UTF-8");
+                ctl_error("the agent's name is not UTF-8");
                 return CTL_USAGE;
         }
         r = add_since(request, arguments->since);

@@ -16,7 +16,7 @@
 static int end_local(int r, bool allowed, char *error)
 {
         if (r < 0) {
-                print_error("%s", error ? error : strerror(-r));
+                ctl_error("%s", error ? error : strerror(-r));
                 free(error);
                 return r == -EINVAL ? CTL_USAGE : r == -E2BIG ? CTL_UNENFORCEABLE : CTL_FAILED;
         }
@@ -48,8 +48,8 @@ static int explain_from_file(const struct ctl_arguments *arguments)
         int r;
 
         if (!arguments->config || arguments->n_words != 1) {
-                print_error("'explain --policy' judges a file: agentctl explain --policy P --config FILE "
-                            "DEST[:PORT][/PROTO]");
+                ctl_error("'explain --policy' judges a file: agentctl explain --policy P --config FILE "
+                          "DEST[:PORT][/PROTO]");
                 return CTL_USAGE;
         }
         r = config_file_load(arguments->config, true, &config);
@@ -68,12 +68,12 @@ int ctl_explain(const struct ctl_arguments *arguments)
         if (arguments->policy)
                 return explain_from_file(arguments);
         if (arguments->n_words != 2) {
-                print_error("'explain' needs an agent and a destination: agentctl explain AGENT DEST[:PORT][/PROTO]");
+                ctl_error("'explain' needs an agent and a destination: agentctl explain AGENT DEST[:PORT][/PROTO]");
                 return CTL_USAGE;
         }
         request = json_pack("{s:s,s:s}", "agent", arguments->words[0], "destination", arguments->words[1]);
         if (!request) {
-                print_error("the arguments are not UTF-8");
+                ctl_error("the arguments are not UTF-8");
                 return CTL_USAGE;
         }
         r = client_ask(arguments, "explain", request, CLIENT_TIMEOUT_MS, &report);
@@ -106,13 +106,13 @@ int ctl_policy_test(const struct ctl_arguments *arguments)
         destinations = json_array();
         for (int i = 1; i < arguments->n_words; i++)
                 if (json_array_append_new(destinations, json_string(arguments->words[i])) < 0) {
-                        print_error("a destination is not UTF-8");
+                        ctl_error("a destination is not UTF-8");
                         json_decref(destinations);
                         return CTL_USAGE;
                 }
         request = json_pack("{s:s,s:o}", "policy", arguments->words[0], "destinations", destinations);
         if (!request) {
-                print_error("the policy's name is not UTF-8");
+                ctl_error("the policy's name is not UTF-8");
                 return CTL_USAGE;
         }
         r = client_ask(arguments, "policy-test", request, CLIENT_TIMEOUT_MS, &report);

@@ -60,7 +60,7 @@ int ctl_policy_show(const struct ctl_arguments *arguments)
         int r;
 
         if (!request) {
-                print_error("the policy's name is not UTF-8");
+                ctl_error("the policy's name is not UTF-8");
                 return CTL_USAGE;
         }
         r = client_ask(arguments, "policy-show", request, CLIENT_TIMEOUT_MS, &policy);
@@ -101,7 +101,7 @@ int ctl_policy_validate(const struct ctl_arguments *arguments)
         } else {
                 report_diagnostics("agentctl", &diagnostics, stderr);
                 if (r < 0 && diagnostics.n_items == 0)
-                        print_error("%s: %s", file, strerror(-r));
+                        ctl_error("%s: %s", file, strerror(-r));
                 if (r == 0) {
                         print_safe(stdout, file);
                         printf(": valid; %zu policies, %zu agents\n", config->n_policies, config->n_agents);
@@ -122,11 +122,11 @@ static char *read_text(const char *path)
         size_t used = 0;
 
         if (fd < 0 || fstat(fd, &status) < 0) {
-                print_error("cannot read '%s': %s", path, strerror(errno));
+                ctl_error("cannot read '%s': %s", path, strerror(errno));
                 return NULL;
         }
         if (!S_ISREG(status.st_mode) || status.st_size > FILE_MAX_BYTES) {
-                print_error("cannot read '%s': not a file of at most %d MiB", path, FILE_MAX_BYTES >> 20);
+                ctl_error("cannot read '%s': not a file of at most %d MiB", path, FILE_MAX_BYTES >> 20);
                 return NULL;
         }
         text = malloc((size_t)status.st_size + 1);
@@ -138,12 +138,12 @@ static char *read_text(const char *path)
                 used += (size_t)n;
         }
         if (!text) {
-                print_error("out of memory");
+                ctl_error("out of memory");
                 return NULL;
         }
         text[used] = '\0';
         if (strlen(text) != used) {
-                print_error("'%s' has a NUL byte", path);
+                ctl_error("'%s' has a NUL byte", path);
                 return NULL;
         }
         return TAKE_PTR(text);
@@ -156,7 +156,7 @@ int ctl_policy_diff(const struct ctl_arguments *arguments)
         int r;
 
         if (!path) {
-                print_error("cannot read '%s': %s", arguments->words[0], strerror(errno));
+                ctl_error("cannot read '%s': %s", arguments->words[0], strerror(errno));
                 return CTL_USAGE;
         }
         if (geteuid() != 0) {
@@ -166,7 +166,7 @@ int ctl_policy_diff(const struct ctl_arguments *arguments)
         }
         request = json_pack("{s:s,s:s*}", "path", path, "text", text);
         if (!request) {
-                print_error("'%s' is not UTF-8", arguments->words[0]);
+                ctl_error("'%s' is not UTF-8", arguments->words[0]);
                 return CTL_USAGE;
         }
         r = client_ask(arguments, "policy-diff", request, CLIENT_TIMEOUT_MS, &result);

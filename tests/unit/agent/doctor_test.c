@@ -16,7 +16,7 @@
 #include "agentd/agent/doctor.h"
 
 /* The programs' own folder is not in the library that tests are linked with. */
-#include "agentd/doctor.c"
+#include "agentd/agent/doctor.c"
 
 static char root[64];
 
