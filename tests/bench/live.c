@@ -351,7 +351,7 @@ static void measure_all(struct stage *stages)
         bench_report((struct bench_row){section, "UDP packet, agentd", c[NONE].name, "ns", c[AGENTD].best, c[NONE].best,
                                         BENCH_PLUS});
         bench_report((struct bench_row){section, "UDP packet, agentd", c[EMPTY].name, "ns", c[AGENTD].best,
-                                        c[EMPTY].best, BENCH_RATIO, true, false, 1.3});
+                                        c[EMPTY].best, BENCH_RATIO});
         bench_report((struct bench_row){section, "UDP packet, systemd shape", c[EMPTY].name, "ns", c[LIST].best,
                                         c[EMPTY].best, BENCH_RATIO});
         bench_report((struct bench_row){section, "UDP packet, agentd", c[LIST].name, "ns", c[AGENTD].best, c[LIST].best,

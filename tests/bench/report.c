@@ -89,7 +89,7 @@ static void row_print(const struct bench_row *row)
                 else
                         (void)snprintf(distance, sizeof(distance), "%s", met ? "met" : "MISSED");
         }
-        printf("  %-44s %12s  %-22s %12s %12s  %-14s %s\n", row->what, measured, row->against ? row->against : "",
+        printf("  %-45s %16s  %-20s %14s %13s  %-18s %s\n", row->what, measured, row->against ? row->against : "",
                compared, result, goal, distance);
 }
 
@@ -97,7 +97,7 @@ void bench_print(void)
 {
         const char *section = "";
 
-        printf("  %-44s %12s  %-22s %12s %12s  %-14s %s\n", "what", "measured", "against", "", "result", "goal",
+        printf("  %-45s %16s  %-20s %14s %13s  %-18s %s\n", "what", "measured", "against", "", "result", "goal",
                "distance");
         for (size_t i = 0; i < n_rows; i++) {
                 if (strcmp(section, rows[i].section) != 0) {
