@@ -53,6 +53,7 @@ int uninstall_main(int argc, char *argv[])
         struct cgroup_mount mount = {.fd = -1};
         struct datapath_error error = {};
         _cleanup_free_ char *directory = NULL;
+        _cleanup_close_ int lock = -1;
         char *slash;
         int r, option;
 
@@ -73,6 +74,12 @@ int uninstall_main(int argc, char *argv[])
         r = datapath_directory(getenv("AGENTD_BPFFS"), &error, &directory);
         if (r < 0) {
                 log_error("cannot uninstall: %s: %s", error.text, strerror(-r));
+                return 1;
+        }
+        /* Without its pins a daemon would enforce until it dies, and tell its users that all is well. */
+        r = datapath_lock(directory, &lock);
+        if (r == -EBUSY) {
+                log_error("a daemon works in '%s'; stop it first", directory);
                 return 1;
         }
         /* Every ABI's directory: what an older agentd left is agentd's as well. */

@@ -30,6 +30,12 @@ int datapath_new(const char *directory, struct datapath_error *error, struct dat
 void datapath_free(struct datapath *datapath);
 /* Unpins and thereby ends everything under directory. Live sockets of agents must be gone first. */
 int datapath_uninstall(const char *directory);
+/*
+ * One agentd for each directory: a second one would adopt the links, sweep the first one's tables away, and hand out
+ * the same versions. The lock ends with its descriptor, which may take a moment after SIGKILL: we wait 2 s. 0; -EBUSY;
+ * -errno.
+ */
+int datapath_lock(const char *directory, int *ret_fd);
 
 /* The pins' directory of this ABI under the root (AGENTD_BPFFS or /sys/fs/bpf): ROOT/agentd/vN. Mounts a bpffs at
  * /sys/fs/bpf when none is there. ret: to be freed. */

@@ -294,28 +294,22 @@ static int load(struct datapath *datapath, struct datapath_error *error)
         return 0;
 }
 
-/*
- * One agentd for each directory: a second one would adopt the links, sweep the first one's tables away, and hand out
- * the same versions. The lock ends with its process, which may take a moment after SIGKILL.
- */
-static int lock_directory(struct datapath *datapath, struct datapath_error *error)
+int datapath_lock(const char *directory, int *ret_fd)
 {
         const struct timespec pause = {.tv_nsec = 20 * 1000 * 1000};
+        _cleanup_close_ int fd = open(directory, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 
-        datapath->lock_fd = open(datapath->directory, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-        if (datapath->lock_fd < 0)
+        if (fd < 0)
                 return -errno;
         for (int i = 0; i < 100; i++) {
-                if (flock(datapath->lock_fd, LOCK_EX | LOCK_NB) == 0)
+                if (flock(fd, LOCK_EX | LOCK_NB) == 0) {
+                        *ret_fd = TAKE_FD(fd);
                         return 0;
+                }
                 if (errno != EWOULDBLOCK && errno != EINTR)
                         return -errno;
                 (void)nanosleep(&pause, NULL);
         }
-        (void)snprintf(error->text, sizeof(error->text),
-                       "another agentd works in '%.120s'; stop it, or name another "
-                       "BPF file system with AGENTD_BPFFS",
-                       datapath->directory);
         return -EBUSY;
 }
 
@@ -355,7 +349,12 @@ int datapath_new(const char *directory, struct datapath_error *error, struct dat
                 (void)snprintf(error->text, sizeof(error->text), "cannot make the directory '%.200s'", directory);
                 return r;
         }
-        r = lock_directory(datapath, error);
+        r = datapath_lock(directory, &datapath->lock_fd);
+        if (r == -EBUSY)
+                (void)snprintf(error->text, sizeof(error->text),
+                               "another agentd works in '%.120s'; stop it, or name another BPF file system with "
+                               "AGENTD_BPFFS",
+                               directory);
         if (r < 0)
                 return r;
         r = check_abi(directory, error);
