@@ -318,6 +318,36 @@ YAML
         grep -q -x 'status: SERVFAIL' "$TEST_DIR/out"
 }
 
+@test "DNS over TLS: names leave encrypted, and only to a server whose certificate holds" {
+        background nsenter --net="/run/netns/$ID-outside" socat -d -d \
+                "OPENSSL-LISTEN:8853,bind=198.51.100.54,cert=$NET_DIR/cert.pem,key=$NET_DIR/key.pem,verify=0,fork,reuseaddr" \
+                "TCP:$DNS_SERVER:53" 2> "$TEST_DIR/socat"
+        wait_for "$TEST_DIR/socat" 'listening on'
+        # The test's certificate stands for the host's CA bundle, in a mount namespace of agentd's own.
+        cp "$NET_DIR/cert.pem" "$TEST_DIR/trusted"
+        cp /dev/null "$TEST_DIR/nobody"
+        while read -r bundle name expected; do
+                file=$(DNS_SERVER="\"tls://198.51.100.54@8853#$name\"" config "tls.yaml" <<< 'policies: {main: {egress: [{domain: "*.wild.test"}]}}')
+                # shellcheck disable=SC2016
+                in_ns agent timeout 60 unshare -m bash -c '
+                        mount --make-rprivate / && mount --bind "$1" /etc/ssl/certs/ca-certificates.crt && shift && exec "$@"' - \
+                        "$TEST_DIR/$bundle" "$AGENTD" run --events "$EVENTS" --config "$file" -- \
+                        dig +time=20 +tries=1 x.wild.test > "$TEST_DIR/out" 2>&1 || true
+                if [ "$expected" = answer ]; then
+                        grep -q '198\.51\.100\.20' "$TEST_DIR/out" || { cat "$TEST_DIR/out"; return 1; }
+                else
+                        refute_match "$(cat "$TEST_DIR/out")" '198\.51\.100\.20'
+                fi
+        done <<'TABLE'
+trusted far.test answer
+trusted other.test refused
+nobody far.test refused
+TABLE
+        assert_arrived 198.51.100.54 tcp 8853
+        run recorded 'name='
+        assert_equal "$status" 1
+}
+
 @test "an address can be connected to only after its name was looked up" {
         file=$(names_config)
         client "$file" '

@@ -284,6 +284,8 @@ test_begin() {
         mkdir -p "$TEST_DIR/bpf" "$TEST_DIR/state" "$CGROUP_ROOT/$TEST_CGROUP"
         mount -t bpf bpf "$TEST_DIR/bpf"
         export AGENTD_BPFFS=$TEST_DIR/bpf AGENTD_SOCKET=$TEST_DIR/agentd.sock AGENTD_TEST_DIR=$TEST_DIR
+        # What a sanitizer has to say must not be lost in a process that nobody looks at.
+        export ASAN_OPTIONS=log_path=$TEST_DIR/sanitizer UBSAN_OPTIONS=log_path=$TEST_DIR/sanitizer:print_stacktrace=1
         EVENTS=$TEST_DIR/events.jsonl
         recorder_mark agent
 }
@@ -297,6 +299,16 @@ test_end() {
                 umount "$TEST_DIR/bpf"
         fi
         unset AGENTD_TEST_DIR
+        sanitizers_quiet
+}
+
+sanitizers_quiet() {
+        local found
+        found=$(cat "$TEST_DIR"/sanitizer.* 2>/dev/null
+                grep -s -A 30 -E 'ERROR: (Address|Leak)Sanitizer|runtime error:' "$TEST_DIR/daemon.log") || true
+        [ -n "$found" ] || return 0
+        echo "$found" >&2
+        return 1
 }
 
 cgroup_make() {
