@@ -10,6 +10,7 @@
 #include <getopt.h>
 #include <signal.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 
 #include "agentd/policy/report.h"
@@ -17,7 +18,7 @@
 #include "agentd/util/log.h"
 #include "agentd/util/notify.h"
 
-enum { PENDING_MS = 20 };
+enum { PENDING_MS = 20, ATTACH_FAILURE_LOG_S = 60 };
 
 static const char help[] =
         "Usage: agentd serve [--config FILE]\n"
@@ -51,6 +52,19 @@ static int on_renamed(void *context, const char *old_name, const struct agent_wa
         return 0;
 }
 
+/* The watch tries again each second: a thousand refused agents must not be a thousand lines a second. */
+static void attach_failure_log(struct daemon *daemon, const char *name, const char *text)
+{
+        __u64 now_ns = monitor_now();
+
+        daemon->attach_failures++;
+        if (daemon->attach_failure_ns && now_ns - daemon->attach_failure_ns < ATTACH_FAILURE_LOG_S * NSEC_PER_SEC)
+                return;
+        daemon->attach_failure_ns = now_ns;
+        log_error("agent '%s' is not enforced: %s (%zu failed attempts so far; see `agentctl status`)", name, text,
+                  daemon->attach_failures);
+}
+
 static int on_appeared(void *context, const struct agent_watch_match *match)
 {
         struct daemon *daemon = context;
@@ -73,7 +87,7 @@ static int on_appeared(void *context, const struct agent_watch_match *match)
         r = monitor_attach(daemon->monitor, match->name, match->entry, match->path, spec->policy, MONITOR_MODE_POLICY,
                            &error, &agent);
         if (r < 0)
-                log_error("agent '%s' is not enforced: %s", match->name, error.text);
+                attach_failure_log(daemon, match->name, error.text);
         return r;
 }
 
@@ -168,6 +182,15 @@ int daemon_pending_add(struct daemon *daemon, struct control_request *request, c
         return uv_timer_start(&daemon->pending_timer, on_pending, 0, PENDING_MS);
 }
 
+static void events_target_set(struct daemon *daemon, const char *target)
+{
+        if (strcmp(target, daemon->events_target) == 0)
+                return;
+        (void)snprintf(daemon->events_target, sizeof(daemon->events_target), "%s", target);
+        if (event_bus_set_sink(daemon->bus, daemon->events_target) < 0)
+                log_warning("cannot write events to '%s'", daemon->events_target);
+}
+
 int daemon_reload(struct daemon *daemon, struct monitor_error *error, json_t **ret_errors, json_t **ret_result)
 {
         struct diagnostics diagnostics = {};
@@ -186,13 +209,9 @@ int daemon_reload(struct daemon *daemon, struct monitor_error *error, json_t **r
                                daemon->config_path);
                 *ret_errors = report_diagnostics_json(&diagnostics);
         } else {
-                const char *target = config->daemon.events;
-                bool target_changed = strcmp(target, daemon->events_target) != 0;
-
-                (void)snprintf(daemon->events_target, sizeof(daemon->events_target), "%s", target);
                 r = monitor_apply(daemon->monitor, config, error, &changes);
-                if (r == 0 && target_changed && event_bus_set_sink(daemon->bus, daemon->events_target) < 0)
-                        log_warning("cannot write events to '%s'", daemon->events_target);
+                if (r == 0)
+                        events_target_set(daemon, daemon->monitor->config->config->daemon.events);
         }
         diagnostics_clear(&diagnostics);
         if (r == 0) {
@@ -390,6 +409,25 @@ static void daemon_close(struct daemon *daemon)
         (void)uv_loop_close(&daemon->loop);
 }
 
+/* A dozen links an agent are held open: what the hard limit gives is taken. */
+static void descriptors_raise(void)
+{
+        const rlim_t wanted = 65536;
+        struct rlimit limit;
+
+        if (getrlimit(RLIMIT_NOFILE, &limit) < 0 || limit.rlim_cur >= wanted)
+                return;
+        if (limit.rlim_max < wanted) {
+                struct rlimit raised = {.rlim_cur = wanted, .rlim_max = wanted};
+
+                if (setrlimit(RLIMIT_NOFILE, &raised) == 0)
+                        return;
+        }
+        limit.rlim_cur = MIN(limit.rlim_max, wanted);
+        if (setrlimit(RLIMIT_NOFILE, &limit) < 0)
+                log_warning_errno(-errno, "cannot raise the limit of open files, ignoring");
+}
+
 int serve_main(int argc, char *argv[])
 {
         static const struct option long_options[] = {
@@ -428,6 +466,7 @@ int serve_main(int argc, char *argv[])
         if (r < 0)
                 return status ? status : 1;
 
+        descriptors_raise();
         (void)signal(SIGPIPE, SIG_IGN);
         daemon.config_path = realpath(path, NULL);
         (void)uv_loop_init(&daemon.loop);

@@ -31,6 +31,8 @@ struct daemon {
         uv_signal_t signals[3];
         char events_target[512];
         size_t reloads_ok, reloads_failed;
+        size_t attach_failures;
+        __u64 attach_failure_ns; /* of the last line in the log */
 };
 
 /* argv[0] is "serve". */

@@ -26,6 +26,7 @@ enum {
         MONITOR_RETIRE_MS = 1500, /* a packet in flight still reads the version before */
         MONITOR_EVENTS_MS = 20,
         MONITOR_TICK_MS = 1000,
+        MONITOR_VERIFY_TICKS = 2,     /* each agent is verified every so many ticks */
         MONITOR_SETTLE_MS = 2000,     /* how long attach waits for the first answers */
         MONITOR_LINGER_S = 2,         /* a listener stays so long in a namespace that its agent has left */
         MONITOR_LISTENERS_MAX = 64,   /* of one agent: each costs descriptors that all agents share */
@@ -101,6 +102,7 @@ struct monitor {
         __u32 next_listener;
         __u64 started_ns;
         unsigned closing;
+        __u32 ticks;
         bool verdicts_only;
         struct monitor_settling *settlings;
 };
@@ -158,6 +160,8 @@ void monitor_population(struct monitor *monitor, struct monitor_agent *agent); /
 void monitor_verify(struct monitor *monitor, struct monitor_agent *agent);
 /* Destroys the agent's sockets that its policy of now does not allow; all: every one. */
 void monitor_sockets_destroy(struct monitor *monitor, struct monitor_agent *agent, bool all);
+/* Candidate ports of the agent's listeners, from the one with this index on. */
+void monitor_ports_choose(struct monitor *monitor, __u32 agent_id, size_t first);
 const char *monitor_agent_mode(const struct monitor_agent *agent); /* "enforce", "audit" */
 
 /* monitor_listener.c */
@@ -189,6 +193,7 @@ void monitor_settle_end(struct monitor *monitor, struct monitor_settling *settli
 
 /* monitor_event.c */
 void monitor_events_consume(struct monitor *monitor);
+void monitor_events_lost(struct monitor *monitor); /* tells what the kernel has counted as lost since the last time */
 void monitor_event(struct monitor *monitor, enum event_type type, const struct monitor_agent *agent,
                    enum verdict_reason reason, const char *format, ...) __attribute__((format(printf, 5, 6)));
 void monitor_event_fill(struct monitor *monitor, const struct monitor_agent *agent, struct event *event);

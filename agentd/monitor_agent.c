@@ -85,12 +85,12 @@ static void agent_drop(struct monitor *monitor, struct monitor_agent *agent)
 }
 
 /* Where its listener may be found; spread by a hash, so that daemons and runs side by side rarely meet. */
-static void ports_choose(struct monitor *monitor, __u32 agent_id)
+void monitor_ports_choose(struct monitor *monitor, __u32 agent_id, size_t first)
 {
         struct agent_entry *entry = datapath_agent(monitor->datapath, agent_id);
-        __u64 hash = (monitor->started_ns ^ agent_id) * 0x9e3779b97f4a7c15ull;
+        __u64 hash = (monitor_now() ^ agent_id) * 0x9e3779b97f4a7c15ull;
 
-        for (size_t i = 0; i < DNS_PORTS; i++) {
+        for (size_t i = first; i < DNS_PORTS; i++) {
                 entry->dns_ports[i] = (__u16)(LISTENER_PORT_FIRST + (hash >> 32) % LISTENER_PORT_COUNT);
                 hash = hash * 0x9e3779b97f4a7c15ull + 0xda3e39cb94b95bdbull;
         }
@@ -107,7 +107,7 @@ int monitor_attach(struct monitor *monitor, const char *name, const char *entry,
                    enum monitor_mode mode, struct monitor_error *error, struct monitor_agent **ret)
 {
         struct monitor_policy *found = monitor_policy_find(monitor, policy);
-        struct monitor_agent *agent;
+        struct monitor_agent *agent, *next;
         _cleanup_close_ int fd = -1;
         __u64 id;
         __u32 agent_id;
@@ -141,6 +141,18 @@ int monitor_attach(struct monitor *monitor, const char *name, const char *entry,
                                agent->name);
                 return -EEXIST;
         }
+        HASH_ITER (hh, monitor->agents, agent, next) {
+                /* Both would judge each packet, and the outer one takes the inner one's look-ups for another agent's.
+                 */
+                if (cgroup_path_is_within(agent->path, path) || cgroup_path_is_within(path, agent->path)) {
+                        (void)snprintf(
+                                error->text, sizeof(error->text),
+                                "cgroup '%s' and agent '%s' at '%s' are one inside the other; an agent covers its "
+                                "children already",
+                                path, agent->name, agent->path);
+                        return -EEXIST;
+                }
+        }
         r = id_take(monitor, &agent_id);
         if (r < 0) {
                 error->exit_status = 4;
@@ -152,7 +164,7 @@ int monitor_attach(struct monitor *monitor, const char *name, const char *entry,
         r = datapath_attach(monitor->datapath, agent_id, fd, id, name);
         if (r < 0)
                 return attach_failed(error, r == -EPERM || r == -EINVAL ? 4 : 1, r, "cannot attach to cgroup", path);
-        ports_choose(monitor, agent_id);
+        monitor_ports_choose(monitor, agent_id, 0);
 
         agent = agent_add(monitor, name, entry, path, agent_id, id, fd);
         if (!agent) {
@@ -345,14 +357,23 @@ static void adopt_one(struct monitor *monitor, __u32 id)
         struct monitor_agent *agent;
         const char *origin;
         __u64 found = 0;
+        int r;
 
         /* Text in a pinned map is as hostile as any: bounded before it is read. */
         memcpy(name, entry->name, sizeof(name) - 1);
         memcpy(policy, entry->policy, sizeof(policy) - 1);
-        if (cgroup_path_of_id(&monitor->mount, entry->cgroup_id, &path) < 0 ||
-            cgroup_open(&monitor->mount, path, &fd) < 0 || cgroup_id(fd, &found) < 0 || found != entry->cgroup_id ||
-            !name[0] || monitor_agent_find(monitor, name)) {
+        r = cgroup_path_of_id(&monitor->mount, entry->cgroup_id, &path);
+        if (r == 0)
+                r = cgroup_open(&monitor->mount, path, &fd);
+        if (r == 0)
+                r = cgroup_id(fd, &found);
+        if (r == -ENOENT || r == -ESTALE || r == -ENODEV || (r == 0 && found != entry->cgroup_id)) {
                 (void)datapath_detach(monitor->datapath, id); /* its cgroup is gone */
+                return;
+        }
+        if (r < 0 || !name[0] || monitor_agent_find(monitor, name)) {
+                /* Not knowing is no reason to let go: what is pinned goes on enforcing, and nobody gets its id. */
+                log_warning_errno(r, "cannot adopt agent %u '%s'; it stays enforced as it was", id, name);
                 return;
         }
 
@@ -365,6 +386,9 @@ static void adopt_one(struct monitor *monitor, __u32 id)
                 return; /* what is pinned goes on enforcing */
         (void)TAKE_FD(fd);
         agent->mode = entry->mode <= MONITOR_MODE_AUDIT ? (enum monitor_mode)entry->mode : MONITOR_MODE_POLICY;
+        /* The first port is kept for sockets that wait for their answer; a neighbour could have taken all the known
+         * ones. */
+        monitor_ports_choose(monitor, id, 1);
         agent->quarantine = (WORD_FLAGS(entry->word) & WORD_QUARANTINE) != 0;
         agent->policy = monitor_policy_find(monitor, policy);
         if (!agent->policy) {

@@ -95,14 +95,10 @@ static void on_capture(void *context, const void *data, size_t size)
                 monitor_capture(consume->monitor, data);
 }
 
-void monitor_events_consume(struct monitor *monitor)
+void monitor_events_lost(struct monitor *monitor)
 {
-        struct consume_context consume = {.monitor = monitor};
         struct monitor_agent *agent, *next;
         __u64 lost = 0;
-
-        consume.boot_to_real_ns = (__s64)realtime_now() - (__s64)monitor_now();
-        (void)datapath_events_consume(monitor->datapath, on_verdict, on_capture, &consume);
 
         HASH_ITER (hh, monitor->agents, agent, next) {
                 struct agent_counters counters;
@@ -115,4 +111,12 @@ void monitor_events_consume(struct monitor *monitor)
         }
         if (lost > 0)
                 event_bus_lost(monitor->bus, "ring", lost);
+}
+
+void monitor_events_consume(struct monitor *monitor)
+{
+        struct consume_context consume = {.monitor = monitor};
+
+        consume.boot_to_real_ns = (__s64)realtime_now() - (__s64)monitor_now();
+        (void)datapath_events_consume(monitor->datapath, on_verdict, on_capture, &consume);
 }

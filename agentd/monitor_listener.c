@@ -17,6 +17,8 @@
 #include "agentd/util/cleanup.h"
 #include "agentd/util/log.h"
 
+enum { PORT_TRIES = 32 };
+
 /* Takes netns_fd whatever it returns. */
 int monitor_listener_open(struct monitor *monitor, struct monitor_agent *agent, int netns_fd)
 {
@@ -37,6 +39,11 @@ int monitor_listener_open(struct monitor *monitor, struct monitor_agent *agent, 
                 r = netns_cookie(netns, &listener->netns_cookie);
         if (r == 0)
                 r = netns_listen(netns, entry->dns_ports, DNS_PORTS, fds, &listener->port);
+        /* Many agents in one namespace: other candidates, while no socket relies on the ones there are. */
+        for (int i = 0; i < PORT_TRIES && r == -EADDRINUSE && !agent->listeners; i++) {
+                monitor_ports_choose(monitor, agent->id, 0);
+                r = netns_listen(netns, entry->dns_ports, DNS_PORTS, fds, &listener->port);
+        }
         if (r < 0) {
                 free(listener);
                 log_warning_errno(r, "cannot open the look-up listener of '%s': its look-ups fail", agent->name);

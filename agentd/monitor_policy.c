@@ -8,7 +8,10 @@
 #include "agentd/monitor.h"
 
 #include <errno.h>
+#include <linux/membarrier.h>
 #include <string.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 
 #include "agentd/agent/watch.h"
 #include "agentd/util/cleanup.h"
@@ -134,6 +137,14 @@ static bool dns_equal(const struct dns_settings *a, const struct dns_settings *b
                 if (strcmp(a->upstreams[i], b->upstreams[i]) != 0)
                         return false;
         return true;
+}
+
+static bool dns_as_asked(const struct dns_settings *dns)
+{
+        for (size_t i = 0; i < dns->n_upstreams; i++)
+                if (strcmp(dns->upstreams[i], "as-asked") == 0)
+                        return true;
+        return false;
 }
 
 json_t *monitor_diff(struct monitor *monitor, const struct config *new)
@@ -423,6 +434,10 @@ int monitor_apply(struct monitor *monitor, struct config *config, struct monitor
 
         /* From here on nothing is undone. */
         if (!dns_equal(&monitor->config->config->dns, &config->dns)) {
+                /* What servers of the agents' own choice have taught does not outlive that choice. */
+                if (dns_as_asked(&monitor->config->config->dns) && !dns_as_asked(&config->dns))
+                        HASH_ITER (hh, monitor->agents, agent, next_agent)
+                                monitor_forget_names(monitor, agent);
                 r = dns_supervisor_settings(monitor->dns, &config->dns);
                 if (r < 0)
                         log_warning_errno(r,
@@ -463,6 +478,7 @@ int monitor_apply(struct monitor *monitor, struct config *config, struct monitor
 void monitor_retire(struct monitor *monitor, __u64 now_ns)
 {
         struct monitor_policy *policy, *next;
+        bool waited = false;
 
         HASH_ITER (hh, monitor->policies, policy, next) {
                 struct monitor_agent *agent, *next_agent;
@@ -474,6 +490,11 @@ void monitor_retire(struct monitor *monitor, __u64 now_ns)
                         used |= agent->policy == policy;
                 if (used)
                         continue;
+                /* The timer is generous, the barrier exact: it returns after an RCU grace period
+                 * (kernel/sched/membarrier.c), so no program still reads what is now given back. */
+                if (!waited && syscall(__NR_membarrier, MEMBARRIER_CMD_GLOBAL, 0, 0) < 0)
+                        log_debug("no membarrier: the timer alone decides");
+                waited = true;
                 refresh_remove_policy(monitor->refresh, policy->version);
                 (void)dns_supervisor_policy_gone(monitor->dns, policy->version);
                 policy_drop(monitor, policy);

@@ -152,6 +152,7 @@ static void problem_add(json_t *problems, const char *format, ...)
 
 static json_t *problems_find(struct daemon *daemon, const struct event_statistics *events)
 {
+        struct agent_watch_statistics watch = {};
         struct datapath_usage usage[8];
         struct monitor_agent *agent, *next;
         json_t *problems = json_array();
@@ -165,6 +166,12 @@ static json_t *problems_find(struct daemon *daemon, const struct event_statistic
                 if (usage[i].entries >= usage[i].capacity / 10 * 9)
                         problem_add(problems, "the kernel's table '%s' is nearly full: %u of %u", usage[i].map,
                                     usage[i].entries, usage[i].capacity);
+        agent_watch_statistics(daemon->watch, &watch);
+        if (watch.waiting > 0)
+                problem_add(problems, "%zu cgroups belong to agents and are not enforced; the daemon's log says why",
+                            watch.waiting);
+        if (watch.beyond > 0)
+                problem_add(problems, "%zu cgroups or directories are beyond what is watched", watch.beyond);
         if (dns_supervisor_pid(daemon->monitor->dns) <= 0)
                 problem_add(problems, "the DNS worker is not running: look-ups fail");
         if (events->lost_sink)

@@ -47,11 +47,27 @@ static __always_inline __u32 listener_owner(__u64 netns_cookie, __u16 port)
         return owner ? *owner : 0;
 }
 
-/* Tells the daemon that this namespace exists. */
-static __always_inline void lookup_announce(__u32 agent_id, __u64 netns_cookie)
-{
-        struct capture_record *record = bpf_ringbuf_reserve(&captures, sizeof(*record), 0);
+enum {
+        ANNOUNCE_SAME_NS = 100000000,
+        ANNOUNCE_OTHER_NS = 1000000,
+        CAPTURE_WINDOW_NS = 100000000,
+        CAPTURES_A_WINDOW = 32
+};
 
+/* Tells the daemon that this namespace exists. */
+static __always_inline void lookup_announce(struct agent_memory *store, __u32 agent_id, __u64 netns_cookie)
+{
+        __u64 now_ns = bpf_ktime_get_boot_ns();
+        __u64 pause_ns = store->announced_cookie == netns_cookie ? ANNOUNCE_SAME_NS : ANNOUNCE_OTHER_NS;
+        struct capture_record *record;
+
+        /* The ring is shared: an agent that makes sockets in a loop must not keep the others' first look-ups out. */
+        if (now_ns - store->announced_ns < pause_ns)
+                return;
+        store->announced_cookie = netns_cookie;
+        store->announced_ns = now_ns;
+
+        record = bpf_ringbuf_reserve(&captures, sizeof(*record), 0);
         if (!record)
                 return;
         __builtin_memset(record, 0, __builtin_offsetof(struct capture_record, payload));
@@ -65,11 +81,21 @@ static __always_inline void lookup_announce(__u32 agent_id, __u64 netns_cookie)
 }
 
 /* A query to where the listener will be: to the daemon with it. false: it could not be taken. */
-static __always_inline bool lookup_capture(struct __sk_buff *skb, const struct origin *origin, const struct flow *flow,
-                                           __u64 netns_cookie, __u32 payload_offset, __u32 pid)
+static __always_inline bool lookup_capture(struct __sk_buff *skb, struct agent_memory *store,
+                                           const struct origin *origin, const struct flow *flow, __u64 netns_cookie,
+                                           __u32 payload_offset, __u32 pid)
 {
+        __u64 now_ns = bpf_ktime_get_boot_ns();
         struct capture_record *record;
         __u32 length;
+
+        /* The ring is shared, as in lookup_announce(). A resolver asks again. */
+        if (now_ns - store->capture_window_ns > CAPTURE_WINDOW_NS) {
+                store->capture_window_ns = now_ns;
+                store->captures = 0;
+        }
+        if (store->captures++ >= CAPTURES_A_WINDOW)
+                return false;
 
         if (payload_offset >= skb->len)
                 return false;

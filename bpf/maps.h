@@ -53,6 +53,10 @@ struct process_slot {
 };
 
 struct agent_memory {
+        __u64 announced_cookie; /* the namespace that was announced last, and when (CLOCK_BOOTTIME) */
+        __u64 announced_ns;
+        __u64 capture_window_ns; /* when the running window of captured look-ups began */
+        __u64 captures;          /* in it */
         struct process_slot processes[PROCESS_SLOTS];
 };
 

@@ -70,7 +70,7 @@ static __noinline int skb_lookup(struct __sk_buff *skb, struct packet *packet, s
                         return SKB_PASS;
                 }
                 if (packet->flow.protocol == PROTOCOL_UDP)
-                        lookup_capture(skb, origin, &packet->flow, dns->netns_cookie, packet->payload_offset,
+                        lookup_capture(skb, store, origin, &packet->flow, dns->netns_cookie, packet->payload_offset,
                                        slot->cookie == origin->cookie ? slot->pid : 0);
                 return SKB_DROP_QUIETLY; /* TCP sends its SYN again */
         }

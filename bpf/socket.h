@@ -64,8 +64,9 @@ static __always_inline void udp_peer_note(struct udp_flows *flows, const struct 
 }
 
 /* Rewrites the destination of a look-up. false: deny. */
-static __always_inline bool socket_redirect(struct bpf_sock_addr *ctx, __u32 agent_id, const struct agent_entry *agent,
-                                            const struct address *server, bool ipv6_socket)
+static __always_inline bool socket_redirect(struct bpf_sock_addr *ctx, struct agent_memory *store, __u32 agent_id,
+                                            const struct agent_entry *agent, const struct address *server,
+                                            bool ipv6_socket)
 {
         __u64 netns_cookie = bpf_get_netns_cookie(ctx);
         struct agent_counters *exact = emit_counters(agent_id);
@@ -81,7 +82,7 @@ static __always_inline bool socket_redirect(struct bpf_sock_addr *ctx, __u32 age
                 pending = true;
                 if (port == 0)
                         return false;
-                lookup_announce(agent_id, netns_cookie);
+                lookup_announce(store, agent_id, netns_cookie);
         }
 
         dns = bpf_sk_storage_get(&dns_sockets, sk, 0, BPF_SK_STORAGE_GET_F_CREATE);
@@ -236,7 +237,7 @@ static __always_inline int socket_addr(struct bpf_sock_addr *ctx, bool ipv6, __u
         agent = bpf_map_lookup_elem(&agents, &agent_id);
         if (!agent)
                 return SOCKET_DENY;
-        return socket_redirect(ctx, agent_id, agent, &flow.remote, ipv6) ? SOCKET_ALLOW : SOCKET_DENY;
+        return socket_redirect(ctx, store, agent_id, agent, &flow.remote, ipv6) ? SOCKET_ALLOW : SOCKET_DENY;
 }
 
 SEC("cgroup/connect4")
@@ -327,6 +328,7 @@ SEC("cgroup/sock_create")
 int agentd_sock_create(struct bpf_sock *ctx)
 {
         struct agent_line *line = bpf_get_local_storage(&lines, 0);
+        struct agent_memory *store = bpf_get_local_storage(&memory, 0);
         struct origin origin = {.hook = HOOK_SOCK_CREATE, .direction = DIRECTION_EGRESS};
         struct flow flow = {};
         struct verdict verdict = {.rule = RULE_NONE};
@@ -356,7 +358,7 @@ int agentd_sock_create(struct bpf_sock *ctx)
         if (verdict.reason == REASON_NONE) {
                 netns_cookie = bpf_get_netns_cookie(ctx);
                 if (listener_port(netns_cookie, agent_id) == 0)
-                        lookup_announce(agent_id, netns_cookie);
+                        lookup_announce(store, agent_id, netns_cookie);
                 return SOCKET_ALLOW;
         }
         return emit_verdict(&origin, NULL, word, bpf_ktime_get_boot_ns(), &flow, &verdict) ? SOCKET_ALLOW : SOCKET_DENY;

@@ -118,6 +118,15 @@ int datapath_directory(const char *root, struct datapath_error *error, char **re
         return 0;
 }
 
+static int error_other_abi(const char *directory, struct datapath_error *error)
+{
+        (void)snprintf(error->text, sizeof(error->text),
+                       "the maps in '%s' are of another version of agentd; it goes on enforcing. "
+                       "Run the agentd that made them, or `agentd uninstall`",
+                       directory);
+        return -EPROTO;
+}
+
 /* 0: fine or nothing there. -EPROTO: another ABI's maps. */
 static int check_abi(const char *directory, struct datapath_error *error)
 {
@@ -135,13 +144,8 @@ static int check_abi(const char *directory, struct datapath_error *error)
         if (fd < 0)
                 return fd;
         if (bpf_obj_get_info_by_fd(fd, &info, &size) < 0 || info.value_size != sizeof(stamp) ||
-            bpf_map_lookup_elem(fd, &key, &stamp) < 0 || (stamp.version != AGENTD_ABI_VERSION && stamp.version != 0)) {
-                (void)snprintf(error->text, sizeof(error->text),
-                               "the maps in '%s' are of another version of agentd; it goes on enforcing. "
-                               "Run the agentd that made them, or `agentd uninstall`",
-                               directory);
-                return -EPROTO;
-        }
+            bpf_map_lookup_elem(fd, &key, &stamp) < 0 || (stamp.version != AGENTD_ABI_VERSION && stamp.version != 0))
+                return error_other_abi(directory, error);
         return 0;
 }
 
@@ -286,6 +290,8 @@ static int load(struct datapath *datapath, struct datapath_error *error)
                                last_complaint);
                 return -EPERM;
         }
+        if (r < 0 && strstr(last_complaint, "couldn't reuse pinned map"))
+                return error_other_abi(datapath->directory, error);
         if (r < 0) {
                 (void)snprintf(error->text, sizeof(error->text), "this kernel cannot load the programs (%.190s)",
                                last_complaint);

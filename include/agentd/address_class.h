@@ -55,7 +55,8 @@ static __always_inline bool address_is_loopback(const struct address *address)
 /*
  * Cloud metadata services: the link-local 169.254.169.254 of AWS, GCP, Azure, Oracle and OpenStack; 169.254.169.253 and
  * .123 are AWS's DNS and NTP, 169.254.170.2 and .23 its container credentials; 100.100.100.200 Alibaba; 168.63.129.16
- * Azure's wire server; 192.0.0.192 Oracle; fd00:ec2::/32 AWS over IPv6; fd20:ce::254 GCP; fd00:a9fe:a9fe::/48 others.
+ * Azure's wire server; 192.0.0.192 Oracle; 169.254.42.42 and fd00:42::42 Scaleway; 169.254.0.23 Tencent; fd00:ec2::/32
+ * AWS over IPv6; fd20:ce::254 GCP; fe80::a9fe:a9fe OpenStack over IPv6; fd00:a9fe:a9fe::/48 others.
  */
 static __always_inline bool address_is_metadata(const struct address *address)
 {
@@ -65,11 +66,16 @@ static __always_inline bool address_is_metadata(const struct address *address)
                 return (ipv4 & ADDRESS_IPV4(255, 255, 254, 0)) == ADDRESS_IPV4(169, 254, 168, 0) ||
                        (ipv4 & ADDRESS_IPV4(255, 255, 255, 0)) == ADDRESS_IPV4(169, 254, 170, 0) ||
                        ipv4 == ADDRESS_IPV4(100, 100, 100, 200) || ipv4 == ADDRESS_IPV4(168, 63, 129, 16) ||
-                       ipv4 == ADDRESS_IPV4(192, 0, 0, 192);
+                       ipv4 == ADDRESS_IPV4(192, 0, 0, 192) || ipv4 == ADDRESS_IPV4(169, 254, 42, 42) ||
+                       ipv4 == ADDRESS_IPV4(169, 254, 0, 23);
         }
         return address->words[0] == ADDRESS_WORD(0xfd000ec2) ||
                (address->words[0] == ADDRESS_WORD(0xfd2000ce) && address->words[1] == 0 && address->words[2] == 0 &&
                 address->words[3] == ADDRESS_WORD(0x254)) ||
+               (address->words[0] == ADDRESS_WORD(0xfe800000) && address->words[1] == 0 && address->words[2] == 0 &&
+                address->words[3] == ADDRESS_WORD(0xa9fea9fe)) ||
+               (address->words[0] == ADDRESS_WORD(0xfd000042) && address->words[1] == 0 && address->words[2] == 0 &&
+                address->words[3] == ADDRESS_WORD(0x42)) ||
                (address->words[0] == ADDRESS_WORD(0xfd00a9fe) &&
                 (address->words[1] & ADDRESS_WORD(0xffff0000)) == ADDRESS_WORD(0xa9fe0000));
 }
