@@ -14,7 +14,6 @@
 struct bench {
         struct bpf_world *world;
         struct bench_bpf *programs;
-        __u64 total_budget_ns; /* per measurement of a series */
 };
 
 /* --- results: one table at the end */
@@ -42,6 +41,8 @@ void bench_print(void);
 /* --- the means */
 
 __u64 bench_now_ns(void);
+/* The measuring thread on the first CPU, its helpers on the last: wandering costs more than what is measured. */
+void bench_pin(bool helper);
 
 struct contender {
         const char *name;

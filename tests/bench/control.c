@@ -80,6 +80,7 @@ static void *read_events(void *context)
         struct reader *reader = context;
         struct pollfd item = {.fd = datapath_events_fd(reader->datapath), .events = POLLIN};
 
+        bench_pin(true);
         while (!atomic_load(&reader->stop)) {
                 (void)poll(&item, 1, 10);
                 (void)datapath_events_consume(reader->datapath, on_record, on_record, reader);

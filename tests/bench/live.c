@@ -63,6 +63,7 @@ static void *accept_all(void *context)
         struct stage *stage = context;
         int fd;
 
+        bench_pin(true);
         while ((fd = accept(stage->accept_listen_fd, NULL, NULL)) >= 0 || errno == ECONNABORTED)
                 if (fd >= 0)
                         close(fd);
@@ -73,6 +74,7 @@ static void *drain(void *context)
 {
         struct stage *stage = context;
 
+        bench_pin(true);
         /* MSG_TRUNC: thrown away without a copy */
         while (recv(stage->bulk_peer_fd, NULL, 1 << 20, MSG_TRUNC) > 0)
                 ;

@@ -3,11 +3,13 @@
  * agentd-bench: `make bench` runs it. Root; namespaces and cgroups of its own, gone afterwards.
  */
 #include <errno.h>
+#include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
 #include <time.h>
+#include <unistd.h>
 
 #include "agentd/util/log.h"
 #include "tests/bench/bench.h"
@@ -18,6 +20,16 @@ __u64 bench_now_ns(void)
 
         clock_gettime(CLOCK_MONOTONIC, &now);
         return (__u64)now.tv_sec * NSEC_PER_SEC + (__u64)now.tv_nsec;
+}
+
+void bench_pin(bool helper)
+{
+        long n = sysconf(_SC_NPROCESSORS_ONLN);
+        cpu_set_t cpus;
+
+        CPU_ZERO(&cpus);
+        CPU_SET(helper && n > 1 ? (size_t)n - 1 : 0, &cpus);
+        (void)sched_setaffinity(0, sizeof(cpus), &cpus);
 }
 
 void bench_series(struct contender *contenders, size_t n_contenders, unsigned n, __u64 duration_ns)
@@ -159,6 +171,7 @@ int main(int argc, char **argv)
         if (system("ip address add 198.51.100.1/24 dev lo && ip -6 address add 2001:db8::1/64 dev lo nodad") != 0)
                 fprintf(stderr, "bench: no addresses\n");
 
+        bench_pin(false);
         for (size_t i = 0; i < ARRAY_SIZE(parts); i++)
                 if (argc < 2 || strcmp(argv[1], parts[i].name) == 0)
                         failed |= part(&bench, parts[i].name, parts[i].run) < 0;
