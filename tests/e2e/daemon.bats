@@ -323,6 +323,11 @@ YAML
         start_daemon "$(daemon_config)"
         run in_agent curl -s -m 5 http://203.0.113.9/
         assert_equal "$status" 7
+        # Not under a daemon that works: it would go on telling that all is well.
+        run "$AGENTD" uninstall
+        assert_equal "$status" 1
+        run in_agent curl -s -m 5 http://203.0.113.9/
+        assert_equal "$status" 7
         daemon_stop TERM
         [ -n "$(find "$AGENTD_BPFFS" -mindepth 1 ! -name '*.debug')" ]
         "$AGENTD" uninstall

@@ -1,7 +1,7 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
 # Every suite, in order from the quickest to the slowest, then one line alone: N passed, N failed, N skipped.
-# What a run leaves behind (namespaces, cgroups, mounts, processes, and with CI=true kernel links) fails it.
+# What a run leaves behind (namespaces, cgroups, mounts, processes, and with CI=true kernel programs) fails it.
 set -u
 
 cd "$(dirname "$0")/../.." || exit 1
@@ -14,17 +14,17 @@ trap 'rm -f "$AGENTD_RESULTS" "$before"' EXIT
 
 cgroup_root=$(awk '{ for (i = 1; i <= NF; i++) if ($i == "-" && $(i + 1) == "cgroup2") { print $5; exit } }' /proc/self/mountinfo)
 
-# What exists on this host and could be ours: everything when nobody else works here (CI), else what bears our name.
-# Outside CI others may be at work on the machine.
+# What exists on this host and is ours: by the name of this run. With CI=true, where no other agentd works, also by the
+# names that agentd gives: its cgroup, and programs that are loaded.
 inventory() {
-        local mine="age2e-$AGENTD_TEST_RUN"
-        [ "${CI:-}" != true ] || mine=
+        local mine="age2e-$AGENTD_TEST_RUN-"
+        [ "${CI:-}" != true ] || mine="$mine|^cgroup $cgroup_root/agentd|^mount .*/(bats-run|agentd-demo)|^program .* name agentd_"
         {
                 ip netns list 2>/dev/null | awk '{ print "namespace " $1 }'
                 [ -z "$cgroup_root" ] || find "$cgroup_root" -mindepth 1 -type d 2>/dev/null | sed 's/^/cgroup /'
                 awk '{ print "mount " $5 }' /proc/self/mountinfo
-                [ "${CI:-}" != true ] || bpftool link list 2>/dev/null | sed -n 's/^\([0-9]*: .*\)/link \1/p'
-        } | grep -F -- "$mine" | LC_ALL=C sort
+                [ "${CI:-}" != true ] || bpftool prog list 2>/dev/null | sed -n 's/^\([0-9]*: .*\)/program \1/p'
+        } | grep -E -- "$mine" | LC_ALL=C sort
 }
 
 processes_of_this_run() {
