@@ -200,6 +200,12 @@ static const struct question questions[] = {
         {"metadata allowed and ruled", WORD_METADATA_ALLOW, "169.254.169.254", TCP, 80, 0, ALLOW, REASON_NONE, 10},
         {"metadata allowed, no rule", WORD_METADATA_ALLOW, "169.254.169.254", TCP, 81, 0, DENY, REASON_NO_RULE, -1},
         {"metadata of AWS over IPv6", 0, "fd00:ec2::254", TCP, 80, 0, DENY, REASON_METADATA, -1},
+        {"metadata of OpenStack over IPv6", 0, "fe80::a9fe:a9fe", TCP, 80, 0, DENY, REASON_METADATA, -1},
+        {"a neighbour of it", 0, "fe80::a9fe:a9ff", TCP, 80, 0, DENY, REASON_NO_RULE, -1},
+        {"metadata of Scaleway", 0, "169.254.42.42", TCP, 80, 0, DENY, REASON_METADATA, -1},
+        {"metadata of Scaleway over IPv6", 0, "fd00:42::42", TCP, 80, 0, DENY, REASON_METADATA, -1},
+        {"metadata of Tencent", 0, "169.254.0.23", TCP, 80, 0, DENY, REASON_METADATA, -1},
+        {"NAT64 of it", 0, "64:ff9b::169.254.0.23", TCP, 443, 0, DENY, REASON_METADATA, -1},
         {"metadata of Alibaba", 0, "100.100.100.200", TCP, 80, 0, DENY, REASON_METADATA, -1},
         /* deny wins */
         {"deny inside an allowed prefix", 0, "198.51.100.66", TCP, 443, 0, DENY, REASON_DENY_RULE, 2},

@@ -583,6 +583,16 @@ static void answers_lose_private_and_metadata_addresses(void **state)
                 {"169.254.169.254", false, true, REASON_PRIVATE_ADDRESS},
                 {"64:ff9b::169.254.169.254", true, false, REASON_METADATA},
                 {"64:ff9b::10.0.0.1", false, false, REASON_PRIVATE_ADDRESS},
+                {"169.254.42.42", true, false, REASON_METADATA},
+                {"169.254.42.43", true, false, REASON_NONE},
+                {"169.254.0.23", true, false, REASON_METADATA},
+                {"64:ff9b::169.254.0.23", true, false, REASON_METADATA},
+                {"fe80::a9fe:a9fe", true, false, REASON_METADATA},
+                {"fe80::a9fe:a9ff", true, false, REASON_NONE},
+                {"fe80:0:0:1::a9fe:a9fe", true, false, REASON_NONE},
+                {"fd00:42::42", true, false, REASON_METADATA},
+                {"fd00:42::42", true, true, REASON_NONE},
+                {"fd00:42:0:1::42", true, false, REASON_NONE},
         };
 
         for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {

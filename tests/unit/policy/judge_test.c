@@ -179,6 +179,41 @@ static void a_cidr_is_allowed_where_all_of_its_addresses_are(void **state)
         }
 }
 
+/* A rule for all of it: the one address that is never allowed must be found inside. */
+static void a_metadata_address_inside_a_cidr_is_not_allowed(void **state)
+{
+        static const struct {
+                const char *cidr;
+                bool allowed;
+        } cases[] = {
+                {"169.254.42.0/24", false},  {"169.254.43.0/24", true}, {"169.254.0.0/24", false},
+                {"169.254.1.0/24", true},    {"169.254.0.0/16", false}, {"169.254.169.0/24", false},
+                {"fe80::/64", false},        {"fe80::1:0:0/96", true},  {"fe80::a9fe:a900/120", false},
+                {"fd00:42::/32", false},     {"fd00:43::/32", true},    {"fd20:ce::/64", false},
+                {"100.100.100.0/24", false}, {"64:ff9b::/96", false},   {"64:ff9b::a9fe:2a00/120", false},
+        };
+
+        for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
+                struct rule rule = {.ports = &port_pool[0], .n_ports = 1};
+                struct policy policy = {.rules = &rule, .n_rules = 1};
+                struct destination destination = {0};
+                struct compiled_policy *compiled;
+                struct explain_input input = {0};
+                struct judgement judgement;
+
+                assert_int_equal(prefix_parse(cases[i].cidr, &rule.cidr), 0);
+                destination.prefix = rule.cidr;
+                assert_int_equal(policy_compile(&policy, NULL, &compiled), 0);
+                input.compiled = compiled;
+                input.word_flags = compiled->word_flags;
+                assert_int_equal(destination_judge(&input, &destination, &judgement), 0);
+                if ((judgement.verdict.action == VERDICT_ALLOW) != cases[i].allowed)
+                        fail_msg("%s: not as meant", cases[i].cidr);
+                judgement_clear(&judgement);
+                compiled_policy_free(compiled);
+        }
+}
+
 static void the_listeners_ports_are_not_among_those_of_loopback(void **state)
 {
         struct policy policy = {.loopback_allow = true};
@@ -277,6 +312,7 @@ int main(void)
         const struct CMUnitTest tests[] = {
                 cmocka_unit_test(a_cidr_is_allowed_where_all_of_its_addresses_are),
                 cmocka_unit_test(classes_of_addresses_inside_a_cidr_are_not_overlooked),
+                cmocka_unit_test(a_metadata_address_inside_a_cidr_is_not_allowed),
                 cmocka_unit_test(the_listeners_ports_are_not_among_those_of_loopback),
                 cmocka_unit_test(a_wide_cidr_is_not_allowed_by_a_part_of_it),
         };
