@@ -51,6 +51,8 @@ void verb_status(void *context, struct control_request *request, const json_t *a
 void verb_agents(void *context, struct control_request *request, const json_t *arguments);
 void verb_attach(void *context, struct control_request *request, const json_t *arguments);
 void verb_detach(void *context, struct control_request *request, const json_t *arguments);
+void verb_quarantine(void *context, struct control_request *request, const json_t *arguments);
+void verb_release(void *context, struct control_request *request, const json_t *arguments);
 void verb_wait(void *context, struct control_request *request, const json_t *arguments);
 void verb_dns(void *context, struct control_request *request, const json_t *arguments);
 

@@ -40,8 +40,9 @@ json_t *agent_to_json(struct daemon *daemon, struct monitor_agent *agent)
                          agent->broken        ? "broken"
                          : agent->verified_ns ? "enforcing"
                                               : "attaching",
-                         "detail", agent->detail, "verified_s", verified, "tiers", 1, 2, "names",
-                         names_to_json(daemon, agent), "origin", agent->entry[0] ? "config" : "attach");
+                         "detail", agent->quarantine ? "quarantined: everything is denied" : agent->detail,
+                         "verified_s", verified, "tiers", 1, 2, "names", names_to_json(daemon, agent), "origin",
+                         agent->entry[0] ? "config" : "attach");
 }
 
 /* A configured agent whose cgroup is not there. Globs have no agent until they match. */
@@ -292,6 +293,37 @@ void verb_detach(void *context, struct control_request *request, const json_t *a
         agent_watch_unfollow(daemon->watch, agent->name);
         monitor_detach(daemon->monitor, agent);
         control_reply(request, json_pack("{s:s}", "name", name));
+}
+
+/* The word first: from its store on no packet of the agent passes. Then its connections end, so that programs know. */
+static void quarantine_set(struct daemon *daemon, struct control_request *request, const json_t *arguments,
+                           bool quarantine)
+{
+        const char *name = argument_text(arguments, "name");
+        struct monitor_agent *agent = name ? monitor_agent_find(daemon->monitor, name) : NULL;
+
+        if (!agent) {
+                control_error(request, name ? 1 : 2, "no agent '%s'; see `agentctl agents`", name ? name : "");
+                return;
+        }
+        if (agent->quarantine != quarantine) {
+                agent->quarantine = quarantine;
+                monitor_publish(daemon->monitor, agent);
+                if (quarantine)
+                        monitor_sockets_destroy(daemon->monitor, agent, true);
+        }
+        audit(daemon, request, agent, quarantine ? "quarantined" : "released");
+        control_reply(request, agent_to_json(daemon, agent));
+}
+
+void verb_quarantine(void *context, struct control_request *request, const json_t *arguments)
+{
+        quarantine_set(context, request, arguments, true);
+}
+
+void verb_release(void *context, struct control_request *request, const json_t *arguments)
+{
+        quarantine_set(context, request, arguments, false);
 }
 
 void verb_wait(void *context, struct control_request *request, const json_t *arguments)

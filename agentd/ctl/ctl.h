@@ -60,6 +60,8 @@ int ctl_health(const struct ctl_arguments *arguments);
 int ctl_agents(const struct ctl_arguments *arguments);
 int ctl_attach(const struct ctl_arguments *arguments);
 int ctl_detach(const struct ctl_arguments *arguments);
+int ctl_quarantine(const struct ctl_arguments *arguments);
+int ctl_release(const struct ctl_arguments *arguments);
 int ctl_wait(const struct ctl_arguments *arguments);
 int ctl_dns(const struct ctl_arguments *arguments);
 int ctl_reload(const struct ctl_arguments *arguments);

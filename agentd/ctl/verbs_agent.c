@@ -274,7 +274,8 @@ int ctl_attach(const struct ctl_arguments *arguments)
         return ask_agent(arguments, "attach", request, CLIENT_TIMEOUT_MS);
 }
 
-int ctl_detach(const struct ctl_arguments *arguments)
+/* A verb that takes one agent's name and says in one word what it did. */
+static int ask_by_name(const struct ctl_arguments *arguments, const char *verb, const char *done)
 {
         json_t *request = json_pack("{s:s}", "name", arguments->words[0]), *result;
         int r;
@@ -283,19 +284,34 @@ int ctl_detach(const struct ctl_arguments *arguments)
                 ctl_error("the agent's name is not UTF-8");
                 return CTL_USAGE;
         }
-        r = client_ask(arguments, "detach", request, CLIENT_TIMEOUT_MS, &result);
+        r = client_ask(arguments, verb, request, CLIENT_TIMEOUT_MS, &result);
         if (r != CTL_OK)
                 return r;
         if (arguments->json) {
                 r = print_json(result);
         } else {
-                fputs("detached ", stdout);
+                printf("%s ", done);
                 print_safe(stdout, arguments->words[0]);
                 fputc('\n', stdout);
                 r = print_end();
         }
         json_decref(result);
         return r;
+}
+
+int ctl_detach(const struct ctl_arguments *arguments)
+{
+        return ask_by_name(arguments, "detach", "detached");
+}
+
+int ctl_quarantine(const struct ctl_arguments *arguments)
+{
+        return ask_by_name(arguments, "quarantine", "quarantined");
+}
+
+int ctl_release(const struct ctl_arguments *arguments)
+{
+        return ask_by_name(arguments, "release", "released");
 }
 
 int ctl_wait(const struct ctl_arguments *arguments)

@@ -423,5 +423,10 @@ void config_read_upstreams(struct loader *loader, const struct config_key *key, 
                         report_upstream(loader, item);
                 else if ((upstreams[settings->n_upstreams] = loader_strdup(loader, item->text)))
                         settings->n_upstreams++;
+                if (as_asked && node->n_children == 1)
+                        loader_warning(loader, item,
+                                       "upstream 'as-asked': the agent chooses the server, and one of its own can give "
+                                       "any address for a name that a rule allows; name fixed upstreams for agents "
+                                       "that are not trusted");
         }
 }
