@@ -61,6 +61,10 @@ static void check_refused(const char *text, int expected_status, const char *exp
 
 #define EGRESS "version: 1\npolicies:\n  p:\n    egress:\n" /* a rule then begins in line 5 */
 
+#define AS_ASKED_WARNING                                                                                         \
+        "upstream 'as-asked': the agent chooses the server, and one of its own can give any address for a name " \
+        "that a rule allows; name fixed upstreams for agents that are not trusted\n"
+
 static const struct {
         const char *text, *errors;
 } refused[] = {
@@ -113,7 +117,8 @@ static const struct {
         {"version: 1\ndns: {min_ttl: 2h}\n",
          "2:6: min_ttl (7200s) is above max_ttl (3600s); raise max_ttl or lower min_ttl\n"},
         {"version: 1\ndns: {upstream: [as-asked], dnssec: on}\n",
-         "2:6: 'dnssec: on' with upstream 'as-asked', whose answers cannot be validated; remove one of them\n"},
+         "2:6: 'dnssec: on' with upstream 'as-asked', whose answers cannot be validated; remove one of them\n"
+         "2:18: " AS_ASKED_WARNING},
         {"version: 1\ndns: {blocked: nxdomian}\n", "2:16: 'blocked' is 'nxdomian'; did you mean 'nxdomain'?\n"},
 
         /* policies */
@@ -498,6 +503,25 @@ static void rule_names_may_not_meet_by_inheritance(void **state)
                                "  b: {egress: [{name: x, cidr: 10.0.0.1}]}\n"));
 }
 
+static void an_upstream_that_the_agent_chooses_is_a_warning(void **state)
+{
+        struct config *config = NULL;
+        int status;
+        char *warnings = load("version: 1\ndns:\n  upstream:\n    - as-asked\n", &config, &status);
+
+        assert_int_equal(status, 0);
+        assert_string_equal(warnings, "4:7: " AS_ASKED_WARNING);
+        assert_string_equal(config->dns.upstreams[0], "as-asked");
+        free(warnings);
+        config_free(config);
+
+        warnings = load("version: 1\ndns: {upstream: [system, 10.0.0.2]}\n", &config, &status);
+        assert_int_equal(status, 0);
+        assert_string_equal(warnings, "");
+        free(warnings);
+        config_free(config);
+}
+
 static void a_wildcard_on_a_registry_is_a_warning(void **state)
 {
         static const char *const wide[] = {"*.com", "*.co.uk", "*.github.io"};
@@ -606,6 +630,7 @@ int main(void)
                 cmocka_unit_test(rules_are_flattened_inherited_first),
                 cmocka_unit_test(settings_are_inherited_the_stricter_wins_and_mode_is_not),
                 cmocka_unit_test(rule_names_may_not_meet_by_inheritance),
+                cmocka_unit_test(an_upstream_that_the_agent_chooses_is_a_warning),
                 cmocka_unit_test(a_wildcard_on_a_registry_is_a_warning),
                 cmocka_unit_test(extends_are_bounded_in_depth_and_in_number),
                 cmocka_unit_test(errors_are_bounded_in_number),
