@@ -8,7 +8,8 @@
  * whose sequence moved has read nothing. Otherwise a half-written entry could join one flow's address with another's
  * port.
  *
- * meta: port 0-15, protocol 16-23, flags 24-31, valid_until (jiffies, low 32 bits; 0: as long as the word) 32-63.
+ * meta: port 0-15, protocol 16-19, flags 20-23, valid_until 24-63 (jiffies; 0: as long as the word). 40 bits do not wrap
+ * in the life of a host, so what has ended does not begin again.
  */
 #pragma once
 
@@ -16,14 +17,14 @@
 #include "bpf/maps.h"
 
 /* A verdict by name is asked again after so many jiffies at the latest: it renews the learned entry's time of use. */
-enum { CACHE_NAME_JIFFIES = 256 };
+enum { CACHE_NAME_JIFFIES = 256, CACHE_META_BITS = 24 };
 
 #define ACCESS_ONCE(x) (*(volatile __typeof__(x) *)&(x))
 
 static __always_inline __u32 cache_meta(const struct flow *flow)
 {
-        return flow->port | (__u32)flow->protocol << 16 |
-               (__u32)(flow->flags & (FLOW_ESTABLISHED | FLOW_LOOPBACK)) << 24;
+        return flow->port | (__u32)(flow->protocol & 0xf) << 16 |
+               (__u32)(flow->flags & (FLOW_ESTABLISHED | FLOW_LOOPBACK)) << 20;
 }
 
 static __always_inline __u32 cache_index(const struct flow *flow, __u32 meta)
@@ -44,9 +45,9 @@ static __always_inline bool cache_find(const struct agent_line *line, __u64 word
             ACCESS_ONCE(entry->remote.halves[0]) != flow->remote.halves[0])
                 return false;
         found = ACCESS_ONCE(entry->meta);
-        if ((__u32)found != meta)
+        if (((__u32)found & ((1u << CACHE_META_BITS) - 1)) != meta)
                 return false;
-        if (found >> 32 && (__s32)((__u32)(found >> 32) - (__u32)bpf_jiffies64()) <= 0)
+        if (found >> CACHE_META_BITS && found >> CACHE_META_BITS <= bpf_jiffies64())
                 return false;
         return !(sequence & 1) && ACCESS_ONCE(line->sequence) == sequence;
 }
@@ -60,7 +61,7 @@ static __always_inline void cache_store(struct agent_line *line, __u64 word, __u
 {
         __u32 meta = cache_meta(flow);
         struct cached_verdict *entry = &line->cache[cache_index(flow, meta) & (CACHE_ENTRIES - 1)];
-        __u32 valid_until = 0;
+        __u64 valid_until = 0;
 
         if (verdict->expires_ns) {
                 __u64 jiffies = CACHE_NAME_JIFFIES;
@@ -74,9 +75,7 @@ static __always_inline void cache_store(struct agent_line *line, __u64 word, __u
                         if (jiffies == 0)
                                 return;
                 }
-                valid_until = (__u32)(bpf_jiffies64() + jiffies);
-                if (valid_until == 0)
-                        valid_until = 1;
+                valid_until = bpf_jiffies64() + jiffies;
         }
 
         if (__sync_val_compare_and_swap(&line->busy, 0, 1) != 0)
@@ -85,7 +84,7 @@ static __always_inline void cache_store(struct agent_line *line, __u64 word, __u
         ACCESS_ONCE(entry->word) = word;
         ACCESS_ONCE(entry->remote.halves[0]) = flow->remote.halves[0];
         ACCESS_ONCE(entry->remote.halves[1]) = flow->remote.halves[1];
-        ACCESS_ONCE(entry->meta) = meta | (__u64)valid_until << 32;
+        ACCESS_ONCE(entry->meta) = meta | valid_until << CACHE_META_BITS;
         ACCESS_ONCE(line->sequence) = line->sequence + 1;
         ACCESS_ONCE(line->busy) = 0;
 }
