@@ -183,21 +183,32 @@ static __noinline int skb_judge(struct __sk_buff *skb, struct packet *packet, st
         return SKB_DROP;
 }
 
+/* 0, or the reason why it cannot be judged. Its frame is gone again before the judge's: see skb_slow(). */
+static __noinline int skb_parse(struct __sk_buff *skb, struct packet *packet, __u32 direction)
+{
+        if (!packet)
+                return REASON_MALFORMED;
+        if (skb->protocol == bpf_htons(0x0800))
+                return packet_parse_ipv4(skb, packet, direction);
+        if (skb->protocol == bpf_htons(0x86dd))
+                return packet_parse_ipv6(skb, packet, direction);
+        return REASON_PROTOCOL;
+}
+
+/*
+ * The frames of a call chain are 512 bytes at most, and Linux 6.1 rounds each of them up to 32 (newer ones to 16 with a
+ * JIT): program, this, judge, policy_verdict() and the step of its loop have 480 at most.
+ */
 static __noinline int skb_slow(struct __sk_buff *skb, struct agent_line *line, struct agent_memory *store,
                                __u32 direction)
 {
         struct packet packet = {};
-        int malformed;
+        __u32 malformed;
 
         if (!line || !store)
                 return SKB_DROP;
         packet.ip_protocol = 255;
-        if (skb->protocol == bpf_htons(0x0800))
-                malformed = packet_parse_ipv4(skb, &packet, direction);
-        else if (skb->protocol == bpf_htons(0x86dd))
-                malformed = packet_parse_ipv6(skb, &packet, direction);
-        else
-                malformed = REASON_PROTOCOL;
+        malformed = skb_parse(skb, &packet, direction);
         return skb_judge(skb, &packet, line, store, (direction & 1) | (__u64)malformed << 8);
 }
 
