@@ -371,6 +371,9 @@ static void measure_all(struct stage *stages)
 
         measure(stages, c, bulk_turn, 16 << 10, 12 * NSEC_PER_SEC);
         bench_noise(section, "TCP bulk, time a KiB", c[NONE].best, c[NONE_AGAIN].best, "ns/KiB");
+        if (MAX(c[NONE].best, c[NONE_AGAIN].best) > 1.01 * MIN(c[NONE].best, c[NONE_AGAIN].best))
+                bench_note("TCP bulk: the noise of this run is larger than the goal's 1 %%: it shows neither met nor "
+                           "missed");
         bench_report((struct bench_row){section, "TCP bulk, time a KiB", c[EMPTY].name, "ns/KiB", c[AGENTD].best,
                                         c[EMPTY].best, BENCH_RATIO, true, false, 1.01});
         if (nft)
