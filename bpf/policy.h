@@ -8,24 +8,60 @@
 #include "agentd/policy_decide.h"
 #include "bpf/maps.h"
 
-enum { CIDR_VERSION_BITS = 32 };
+enum { CIDR_VERSION_BITS = 32, LEARNED_TRIES = 3 };
 
+_Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "struct learned_copy reads a slot as one number");
+
+/* What a verdict needs of a learned entry; two 64-bit reads for the slots. */
+struct learned_copy {
+        __u64 expires_ns;
+        __u64 slots[2]; /* version in the low half, list in the high one (as in struct learned_entry, in memory order)
+                         */
+};
+
+static __always_inline void learned_read(const struct learned_entry *entry, struct learned_copy *ret)
+{
+        ret->expires_ns = *(const volatile __u64 *)&entry->expires_ns;
+        ret->slots[0] = *(const volatile __u64 *)&entry->slots[0];
+        ret->slots[1] = *(const volatile __u64 *)&entry->slots[1];
+}
+
+/*
+ * A hash gives a replaced or deleted element to the next key at once (kernel/bpf/hashtab.c; no grace period since 6.1),
+ * so what is read through the first look-up may be another address's by then: it counts when a second look-up of the
+ * same key reads the same. Otherwise, after a few tries, the address is as good as not learned.
+ */
 static __always_inline bool decide_learned(const void *tables, __u32 agent_id, const struct address *address,
                                            __u32 version, __u32 *ret_list, __u64 *ret_expires_ns)
 {
         struct learned_key key = {.agent_id = agent_id, .address = *address};
-        const struct learned_entry *entry = bpf_map_lookup_elem(&learned, &key);
 
-        if (!entry)
-                return false;
-        if (entry->slots[0].version == version)
-                *ret_list = entry->slots[0].list;
-        else if (entry->slots[1].version == version)
-                *ret_list = entry->slots[1].list;
-        else
-                return false;
-        *ret_expires_ns = entry->expires_ns;
-        return true;
+        for (int i = 0; i < LEARNED_TRIES; i++) {
+                const struct learned_entry *entry;
+                struct learned_copy first, second;
+
+                entry = bpf_map_lookup_elem(&learned, &key);
+                if (!entry)
+                        return false;
+                learned_read(entry, &first);
+                entry = bpf_map_lookup_elem(&learned, &key);
+                if (!entry)
+                        return false;
+                learned_read(entry, &second);
+                if (first.expires_ns != second.expires_ns || first.slots[0] != second.slots[0] ||
+                    first.slots[1] != second.slots[1])
+                        continue;
+
+                if ((__u32)first.slots[0] == version)
+                        *ret_list = first.slots[0] >> 32;
+                else if ((__u32)first.slots[1] == version)
+                        *ret_list = first.slots[1] >> 32;
+                else
+                        return false;
+                *ret_expires_ns = first.expires_ns;
+                return true;
+        }
+        return false;
 }
 
 static __always_inline __u32 decide_list(const void *tables, __u32 version, const struct address *address)

