@@ -37,10 +37,8 @@ static void wrong_usage_ends_with_two_and_one_line(void **state)
                 {"explain --policy p 192.0.2.1",
                  "'explain --policy' judges a file: agentctl explain --policy P --config "
                  "FILE DEST[:PORT][/PROTO]"},
-                {"top", "'top' is not in this build yet"},
                 {"audit --since 1d", "'audit' is not in this build yet"},
                 {"top", "'top' is not in this build yet"},
-                {"release a", "'release' is not in this build yet"},
                 {"budget show", "'budget show' is not in this build yet"},
                 {"policy generate a", "'policy generate' is not in this build yet"},
         };
