@@ -8,8 +8,8 @@
  * whose sequence moved has read nothing. Otherwise a half-written entry could join one flow's address with another's
  * port.
  *
- * meta: port 0-15, protocol 16-19, flags 20-23, valid_until 24-63 (jiffies; 0: as long as the word). 40 bits do not wrap
- * in the life of a host, so what has ended does not begin again.
+ * meta: port 0-15, protocol 16-19, flags 20-23, valid_until 24-63 (jiffies; 0: as long as the word). 40 bits do not
+ * wrap in the life of a host, so what has ended does not begin again.
  */
 #pragma once
 
