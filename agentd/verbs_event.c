@@ -4,20 +4,32 @@
  */
 #include <string.h>
 
-#include "agentd/daemon.h"
 #include "agentd/agent/doctor.h"
+#include "agentd/daemon.h"
 #include "agentd/util/cleanup.h"
 #include "agentd/version.h"
 
 const struct control_verb daemon_verbs[] = {
-        {"status", verb_status},           {"health", verb_status},           {"agents", verb_agents},
-        {"attach", verb_attach},           {"detach", verb_detach},           {"wait", verb_wait},
+        {"status", verb_status},
+        {"health", verb_status},
+        {"agents", verb_agents},
+        {"attach", verb_attach},
+        {"detach", verb_detach},
+        {"wait", verb_wait},
         {"quarantine", verb_quarantine},
         {"release", verb_release},
-        {"policy-list", verb_policy_list}, {"policy-show", verb_policy_show}, {"policy-validate", verb_policy_validate},
-        {"policy-diff", verb_policy_diff}, {"policy-test", verb_policy_test}, {"explain", verb_explain},
-        {"events", verb_events},           {"reload", verb_reload},           {"dns", verb_dns},
-        {"doctor", verb_doctor},           {"version", verb_version},         {},
+        {"policy-list", verb_policy_list},
+        {"policy-show", verb_policy_show},
+        {"policy-validate", verb_policy_validate},
+        {"policy-diff", verb_policy_diff},
+        {"policy-test", verb_policy_test},
+        {"explain", verb_explain},
+        {"events", verb_events},
+        {"reload", verb_reload},
+        {"dns", verb_dns},
+        {"doctor", verb_doctor},
+        {"version", verb_version},
+        {},
 };
 
 struct subscription {
