@@ -200,7 +200,15 @@ static void a_lost_link_is_found_and_made_good(void **state)
 
 static void a_link_that_runs_another_program_is_found_and_made_good(void **state)
 {
-        const struct bpf_insn allow[] = {{.code = BPF_ALU64 | BPF_MOV | BPF_K, .imm = 1}, {.code = BPF_JMP | BPF_EXIT}};
+        /* It asks for the lines: Linux 6.1.192 and 6.12.117 refuse a program without the link's cgroup storage. */
+        struct bpf_insn allow[] = {
+                {.code = BPF_LD | BPF_DW | BPF_IMM, .dst_reg = BPF_REG_1, .src_reg = BPF_PSEUDO_MAP_FD},
+                {},
+                {.code = BPF_ALU64 | BPF_MOV | BPF_K, .dst_reg = BPF_REG_2},
+                {.code = BPF_JMP | BPF_CALL, .imm = BPF_FUNC_get_local_storage},
+                {.code = BPF_ALU64 | BPF_MOV | BPF_K, .imm = 1},
+                {.code = BPF_JMP | BPF_EXIT},
+        };
         LIBBPF_OPTS(bpf_prog_load_opts, options, .expected_attach_type = BPF_CGROUP_INET_EGRESS);
         struct bpf_world *world = *state;
         struct scene scene;
@@ -211,6 +219,7 @@ static void a_link_that_runs_another_program_is_found_and_made_good(void **state
                 skip();
         scene = scene_enter(world, SCENE_AGENT);
         scene_attach(&scene);
+        allow[0].imm = bpf_map__fd(world->datapath->skeleton->maps.lines);
         fd = bpf_prog_load(BPF_PROG_TYPE_CGROUP_SKB, "allow", "GPL", allow, ARRAY_SIZE(allow), &options);
         assert_true(fd >= 0);
         assert_int_equal(world->datapath->hooks[0].hook, HOOK_EGRESS);
