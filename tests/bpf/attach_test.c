@@ -200,8 +200,12 @@ static void a_lost_link_is_found_and_made_good(void **state)
 
 static void a_link_that_runs_another_program_is_found_and_made_good(void **state)
 {
-        /* It asks for the lines: Linux 6.1.192 and 6.12.117 refuse a program without the link's cgroup storage. */
+        /* It asks for both storages: Linux 6.1.192 and 6.12.117 refuse a program without those of the link's own. */
         struct bpf_insn allow[] = {
+                {.code = BPF_LD | BPF_DW | BPF_IMM, .dst_reg = BPF_REG_1, .src_reg = BPF_PSEUDO_MAP_FD},
+                {},
+                {.code = BPF_ALU64 | BPF_MOV | BPF_K, .dst_reg = BPF_REG_2},
+                {.code = BPF_JMP | BPF_CALL, .imm = BPF_FUNC_get_local_storage},
                 {.code = BPF_LD | BPF_DW | BPF_IMM, .dst_reg = BPF_REG_1, .src_reg = BPF_PSEUDO_MAP_FD},
                 {},
                 {.code = BPF_ALU64 | BPF_MOV | BPF_K, .dst_reg = BPF_REG_2},
@@ -220,6 +224,7 @@ static void a_link_that_runs_another_program_is_found_and_made_good(void **state
         scene = scene_enter(world, SCENE_AGENT);
         scene_attach(&scene);
         allow[0].imm = bpf_map__fd(world->datapath->skeleton->maps.lines);
+        allow[4].imm = bpf_map__fd(world->datapath->skeleton->maps.memory);
         fd = bpf_prog_load(BPF_PROG_TYPE_CGROUP_SKB, "allow", "GPL", allow, ARRAY_SIZE(allow), &options);
         assert_true(fd >= 0);
         assert_int_equal(world->datapath->hooks[0].hook, HOOK_EGRESS);
