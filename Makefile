@@ -175,8 +175,12 @@ fuzz: $(FUZZERS) ## fuzz each target for TIME seconds (default 60)
 bench: all ## measure: a table of ratios taken in one run (root)
 	@$(MAKE) --no-print-directory -f tests/bench/bench.mk BUILD=$(BUILD) bench
 
-vmtest: ## the suite on other kernels: not built yet (says so and fails)
-	@echo "make vmtest: not built yet, see docs/testing.md" >&2; exit 1
+KERNELS ?= 6.1
+vmtest: all $(BPF_TESTS) ## the kernel programs on other kernels under QEMU: KERNELS="6.1 6.12" (root, qemu-system-x86)
+	@for kernel in $(KERNELS); do \
+		echo "vmtest: Linux $$kernel"; \
+		vmtest/run --kernel "$$kernel" -- tests/lib/run-suite.sh bpf $(BPF_TESTS) || exit 1; \
+	done
 
 FORMATTED := $(shell find agentd bpf include tests -name '*.[ch]' 2>/dev/null)
 format: ## clang-format in place
