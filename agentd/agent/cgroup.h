@@ -40,8 +40,9 @@ struct cgroup_mount {
 };
 
 /*
- * mountinfo: NULL for /proc/self/mountinfo. A whole mount (root "/") is preferred to a part, then the first one that is
- * really reachable (not hidden by a later mount). 0; -ENOENT: no cgroup v2 is mounted; -errno.
+ * mountinfo: NULL for /proc/self/mountinfo; where that has none, a mount of our own that nobody else sees. A whole
+ * mount (root "/") is preferred to a part, then the first one that is really reachable (not hidden by a later mount).
+ * 0; -ENOENT: no cgroup v2 is mounted; -errno.
  */
 int cgroup_mount_find(const char *mountinfo, struct cgroup_mount *ret);
 /* The cgroup v2 mounts that a mountinfo names, in its order, reachable or not. *ret: see cgroup_aliases_free(). */

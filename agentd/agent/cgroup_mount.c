@@ -11,6 +11,7 @@
 #include <linux/magic.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mount.h>
 #include <sys/stat.h>
 #include <sys/vfs.h>
 
@@ -125,6 +126,34 @@ static int alias_open(const struct cgroup_alias *alias, int *ret_fd)
         return 0;
 }
 
+/*
+ * The hierarchy without a mount point: there is one for the whole kernel (kernel/cgroup/cgroup.c, cgrp_dfl_root), and a
+ * mount that nobody else sees shows it as well as any. For `ip netns exec`, which covers /sys with a fresh one.
+ */
+static int mount_detached(struct cgroup_mount *ret)
+{
+        struct cgroup_mount mount = {.fd = -1};
+        _cleanup_close_ int context = -1, tree = -1;
+
+        context = fsopen("cgroup2", FSOPEN_CLOEXEC);
+        if (context < 0 || fsconfig(context, FSCONFIG_CMD_CREATE, NULL, NULL, 0) < 0)
+                return -errno;
+        tree = fsmount(context, FSMOUNT_CLOEXEC, MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC);
+        if (tree < 0)
+                return -errno;
+        mount.fd = openat(tree, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+        if (mount.fd < 0)
+                return -errno;
+        mount.path = strdup("/sys/fs/cgroup"); /* where it would be: for absolute paths and messages */
+        mount.root = strdup("/");
+        if (!mount.path || !mount.root) {
+                cgroup_mount_release(&mount);
+                return -ENOMEM;
+        }
+        *ret = mount;
+        return 0;
+}
+
 int cgroup_mount_find(const char *mountinfo, struct cgroup_mount *ret)
 {
         struct cgroup_mount mount = {.fd = -1};
@@ -150,7 +179,7 @@ int cgroup_mount_find(const char *mountinfo, struct cgroup_mount *ret)
         }
         if (best == MOUNTS_MAX) {
                 cgroup_mount_release(&mount);
-                return -ENOENT;
+                return !mountinfo && mount_detached(ret) == 0 ? 0 : -ENOENT;
         }
 
         mount.path = strdup(mount.aliases[best].path);

@@ -248,3 +248,13 @@ own 0'
         run "$AGENTCTL" no-such-verb
         assert_equal "$status" 2
 }
+
+@test "runs where /sys is another one and shows no cgroups (ip netns exec)" {
+        run ip netns exec "$ID-agent" "$AGENTD" run --config "$CONFIG" -- sh -c "$OWN_CGROUP"
+        assert_equal "$status" 0
+        assert_match "$output" '/agentd/run-'
+        run ip netns exec "$ID-agent" "$AGENTD" run --config "$CONFIG" -- curl -sS -m 5 http://203.0.113.9/
+        assert_match "$output" 'no_rule'
+        run ip netns exec "$ID-agent" "$AGENTD" run --config "$CONFIG" -- curl -sS -m 5 http://10.20.0.7/
+        assert_equal "$status" 0
+}
