@@ -135,6 +135,8 @@ struct monitor_policy *monitor_policy_version(struct monitor *monitor, __u32 ver
 int monitor_apply(struct monitor *monitor, struct config *config, struct monitor_error *error, json_t **ret_changes);
 /* What monitor_apply() would report. NULL: no memory. */
 json_t *monitor_diff(struct monitor *monitor, const struct config *config);
+/* Returns after an RCU grace period (kernel/sched/membarrier.c): no program still reads by a word from before. */
+void monitor_grace(void);
 void monitor_retire(struct monitor *monitor, __u64 now_ns); /* frees versions that no packet reads any more */
 __u32 monitor_word_flags(const struct monitor_agent *agent);
 void monitor_publish(struct monitor *monitor, struct monitor_agent *agent);

@@ -372,8 +372,10 @@ static void adopt_one(struct monitor *monitor, __u32 id)
                 return;
         }
         if (r < 0 || !name[0] || monitor_agent_find(monitor, name)) {
-                /* Not knowing is no reason to let go: what is pinned goes on enforcing, and nobody gets its id. */
-                log_warning_errno(r, "cannot adopt agent %u '%s'; it stays enforced as it was", id, name);
+                /* Not knowing is no reason to let go: the links stay, nobody gets its id, and as its rules are about to
+                 * be swept with those of its version, it is denied in so many words. */
+                (void)datapath_agent_publish(monitor->datapath, id, 0, 0);
+                log_warning_errno(r, "cannot adopt agent %u '%s': everything of it is denied", id, name);
                 return;
         }
 
@@ -418,5 +420,6 @@ int monitor_adopt(struct monitor *monitor)
                 monitor_verify(monitor, agent);
                 monitor_event(monitor, EVENT_LIFECYCLE, agent, REASON_NONE, "adopted at %s", agent->path);
         }
+        monitor_grace();
         return datapath_policies_sweep(monitor->datapath);
 }

@@ -87,7 +87,7 @@ static int learn_for_agent(struct monitor *monitor, struct monitor_agent *agent,
                 r = learn_one(monitor, agent, message->name, &message->addresses[i], now_ns);
                 if (r < 0) {
                         if (r == -ENOSPC)
-                                monitor_event(monitor, EVENT_DNS, agent, REASON_EXPIRED,
+                                monitor_event(monitor, EVENT_DNS, agent, REASON_NONE,
                                               "the table of learned addresses is full: '%.200s' is not answered",
                                               message->name);
                         return r;

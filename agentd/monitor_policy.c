@@ -475,6 +475,12 @@ int monitor_apply(struct monitor *monitor, struct config *config, struct monitor
         return 0;
 }
 
+void monitor_grace(void)
+{
+        if (syscall(__NR_membarrier, MEMBARRIER_CMD_GLOBAL, 0, 0) < 0)
+                log_debug("no membarrier: a packet in flight may find its old rules gone, and is denied");
+}
+
 void monitor_retire(struct monitor *monitor, __u64 now_ns)
 {
         struct monitor_policy *policy, *next;
@@ -490,10 +496,9 @@ void monitor_retire(struct monitor *monitor, __u64 now_ns)
                         used |= agent->policy == policy;
                 if (used)
                         continue;
-                /* The timer is generous, the barrier exact: it returns after an RCU grace period
-                 * (kernel/sched/membarrier.c), so no program still reads what is now given back. */
-                if (!waited && syscall(__NR_membarrier, MEMBARRIER_CMD_GLOBAL, 0, 0) < 0)
-                        log_debug("no membarrier: the timer alone decides");
+                /* The timer is generous, the barrier exact. */
+                if (!waited)
+                        monitor_grace();
                 waited = true;
                 refresh_remove_policy(monitor->refresh, policy->version);
                 (void)dns_supervisor_policy_gone(monitor->dns, policy->version);
