@@ -12,6 +12,7 @@
 #include <bpf/bpf_helpers.h>
 
 #include "agentd/abi.h"
+#include "agentd/abi_budget.h"
 #include "agentd/abi_event.h"
 #include "agentd/abi_policy.h"
 
@@ -107,6 +108,57 @@ struct {
         __type(key, struct learned_name_key);
         __type(value, struct learned_name);
 } learned_names SEC(".maps");
+
+/* Budgets and rates: include/agentd/abi_budget.h. The daemon changes words in place, by the same atomic operations. */
+struct {
+        __uint(type, BPF_MAP_TYPE_ARRAY);
+        __uint(map_flags, BPF_F_MMAPABLE);
+        __uint(max_entries, LEDGERS_MAX);
+        __type(key, __u32);
+        __type(value, struct ledger);
+} ledgers SEC(".maps");
+
+struct {
+        __uint(type, BPF_MAP_TYPE_ARRAY);
+        __uint(map_flags, BPF_F_MMAPABLE);
+        __uint(max_entries, LIMIT_SETS_MAX);
+        __type(key, __u32);
+        __type(value, struct limit_set);
+} limits SEC(".maps");
+
+/* A run of LIMIT_SETS_MAX for each possible CPU: the loader sets the size. Not a per-CPU array, because one CPU must be
+ * able to collect what another one has left, and the daemon too. */
+struct {
+        __uint(type, BPF_MAP_TYPE_ARRAY);
+        __uint(map_flags, BPF_F_MMAPABLE);
+        __uint(max_entries, LIMIT_SETS_MAX);
+        __type(key, __u32);
+        __type(value, struct lease);
+} leases SEC(".maps");
+
+struct {
+        __uint(type, BPF_MAP_TYPE_ARRAY);
+        __uint(map_flags, BPF_F_MMAPABLE);
+        __uint(max_entries, BUCKETS_MAX);
+        __type(key, __u32);
+        __type(value, struct bucket);
+} buckets SEC(".maps");
+
+struct {
+        __uint(type, BPF_MAP_TYPE_ARRAY);
+        __uint(map_flags, BPF_F_MMAPABLE);
+        __uint(max_entries, 1);
+        __type(key, __u32);
+        __type(value, struct budget_clock);
+} wall_clock SEC(".maps");
+
+struct {
+        __uint(type, BPF_MAP_TYPE_HASH);
+        __uint(map_flags, BPF_F_NO_PREALLOC);
+        __uint(max_entries, LEDGERS_MAX + BUCKETS_MAX);
+        __type(key, struct limit_id_key);
+        __type(value, __u32);
+} limit_ids SEC(".maps");
 
 struct {
         __uint(type, BPF_MAP_TYPE_HASH);

@@ -373,12 +373,28 @@ __u32 datapath_generation(const struct datapath *datapath)
         return datapath->generation;
 }
 
+/* The slot that the current word does not use is written first: a packet finds its version's in either. */
+__u32 datapath_agent_publish_limits(struct datapath *datapath, __u32 agent_id, __u32 version, __u32 flags,
+                                    struct datapath_limits limits)
+{
+        struct agent_entry *entry = &datapath->entries[agent_id];
+        struct agent_limits slot = {.version = version, .first = limits.first, .count = limits.count};
+        __u32 generation = ++datapath->generation;
+        size_t i = entry->limits[0].version == version || (entry->limits[1].version != version &&
+                                                           entry->limits[1].version == WORD_VERSION(entry->word))
+                           ? 0
+                           : 1;
+        __u64 value;
+
+        memcpy(&value, &slot, sizeof(value));
+        __atomic_store_n((__u64 *)&entry->limits[i], value, __ATOMIC_SEQ_CST);
+        __atomic_store_n(&entry->word, WORD_MAKE(generation, version, flags), __ATOMIC_SEQ_CST);
+        return generation;
+}
+
 __u32 datapath_agent_publish(struct datapath *datapath, __u32 agent_id, __u32 version, __u32 flags)
 {
-        __u32 generation = ++datapath->generation;
-
-        __atomic_store_n(&datapath->entries[agent_id].word, WORD_MAKE(generation, version, flags), __ATOMIC_SEQ_CST);
-        return generation;
+        return datapath_agent_publish_limits(datapath, agent_id, version, flags, (struct datapath_limits){.count = 1});
 }
 
 int datapath_counters(struct datapath *datapath, __u32 agent_id, struct agent_counters *ret)

@@ -66,6 +66,13 @@ int datapath_policy_remove(struct datapath *datapath, __u32 version);
  * published. */
 int datapath_policies_sweep(struct datapath *datapath);
 /* One store: the agent's packets meet the new word from here on. Returns the generation. */
+struct datapath_limits {
+        __u16 first; /* the set of class 0 in this version; 0 with count 1: no limits at all */
+        __u16 count; /* classes; rules of others are denied */
+};
+__u32 datapath_agent_publish_limits(struct datapath *datapath, __u32 agent_id, __u32 version, __u32 flags,
+                                    struct datapath_limits limits);
+/* For a policy without limits. */
 __u32 datapath_agent_publish(struct datapath *datapath, __u32 agent_id, __u32 version, __u32 flags);
 __u32 datapath_generation(const struct datapath *datapath);
 

@@ -37,11 +37,15 @@ struct compiled_policy {
         size_t n_prefixes;
         struct domain_set *allow_domains; /* values: rule indices */
         struct domain_set *deny_domains;
+        __u16 *class_rules; /* which rule has this class of limits (struct match); [0] is RULE_NONE: the agent's alone
+                             */
+        __u16 n_classes;    /* at least 1; a rule without budget and rate has class 0 */
 };
 
 /*
- * 0, -ENOMEM, or -E2BIG: more than MATCH_LIST_MAX matches meet at one address (*ret_prefix says where, if not NULL).
- * 100,000 prefixes take well under a second: sort and sweep with a stack of covering prefixes, never n^2.
+ * 0, -ENOMEM, -EOVERFLOW: more than LIMIT_CLASSES_MAX - 1 rules have limits; or -E2BIG: more than MATCH_LIST_MAX
+ * matches meet at one address (*ret_prefix says where, if not NULL). 100,000 prefixes take well under a second: sort
+ * and sweep with a stack of covering prefixes, never n^2.
  */
 int policy_compile(const struct policy *policy, struct prefix *ret_prefix, struct compiled_policy **ret);
 void compiled_policy_free(struct compiled_policy *compiled);

@@ -9,6 +9,7 @@
 #include <stddef.h>
 
 #include "agentd/abi.h"
+#include "agentd/abi_budget.h"
 #include "agentd/net/addr.h"
 
 /* Where a thing stands in the configuration. file is owned by the config. line and column count from 1. */
@@ -24,6 +25,31 @@ struct port_range {
         __u8 protocols; /* enum protocol_bit */
 };
 
+enum budget_directions {
+        BUDGET_EGRESS = 1 << DIRECTION_EGRESS,
+        BUDGET_INGRESS = 1 << DIRECTION_INGRESS,
+        BUDGET_BOTH = BUDGET_EGRESS | BUDGET_INGRESS,
+};
+
+/* One item of `budget`: one ledger for each agent, or one for all of them. */
+struct budget {
+        __u64 bytes; /* 1 .. LEDGER_BYTES_MAX */
+        enum budget_period period;
+        enum budget_directions directions;
+        bool shared; /* one ledger for all agents whose policy has it */
+        bool reset;  /* on_exhausted: reset: the sockets end, and not only their packets */
+        char *owner; /* the policy that declares it: a part of a shared ledger's identity */
+        struct place place;
+};
+
+/* `rate`: a token bucket of new connections (of look-ups in `dns`). connections 0: none. */
+struct rate {
+        __u32 connections;
+        __u32 burst;     /* at least 1 */
+        __u64 period_ns; /* of `per` */
+        struct place place;
+};
+
 /* One rule of a policy, its own or inherited. domain or cidr: exactly one. */
 struct rule {
         char *id; /* `name`, else POLICY#N (N: from 1, position in that policy's egress list); denies: POLICY#denyN */
@@ -35,6 +61,11 @@ struct rule {
         struct port_range
                 *ports; /* never empty: no `ports` is 0-65535 of TCP and UDP; `protocol: icmp` is ICMP 0-65535 */
         size_t n_ports;
+        struct budget *budgets;
+        size_t n_budgets;
+        struct rate rate;
+        char *scope; /* of its ledgers, the same whatever stands around it: `name`, else "DOMAIN|CIDR PORTS". NULL when
+                        it has no limits */
         struct place place;
 };
 
@@ -47,6 +78,10 @@ struct policy {
         struct rule *rules; /* flattened: inherited first (in the order of `extends`), then own; a rule's index is its
                                number */
         size_t n_rules;
+        struct budget *budgets; /* of the agent as a whole: inherited ones that no own one replaces (same period,
+                                   directions and sharing), then own */
+        size_t n_budgets;
+        struct rate rate;
         struct place place;
 };
 
@@ -66,6 +101,7 @@ struct dns_settings {
         bool dnssec;
         __u32 min_ttl_s, max_ttl_s, grace_s;
         enum dns_blocked blocked;
+        struct rate rate; /* of each agent's look-ups */
 };
 
 struct daemon_settings {
@@ -91,4 +127,6 @@ const struct policy *config_find_policy(const struct config *config, const char 
 const char *verdict_reason_to_string(enum verdict_reason reason); /* "no_rule", ...; never NULL */
 /* A reason's number from its name, or -EINVAL. */
 int verdict_reason_from_string(const char *text);
-const char *hook_to_string(enum hook hook); /* "connect4", "egress", ... */
+const char *budget_period_to_string(enum budget_period period);             /* "day", ... */
+const char *budget_directions_to_string(enum budget_directions directions); /* "egress", "ingress", "both" */
+const char *hook_to_string(enum hook hook);                                 /* "connect4", "egress", ... */

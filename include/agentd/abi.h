@@ -9,7 +9,7 @@
 
 #include <linux/types.h>
 
-#define AGENTD_ABI_VERSION 1
+#define AGENTD_ABI_VERSION 2
 
 /* Fixed sizes are checked under both compilers (tests/check/abi_padding). */
 #define ABI_SIZE(type, size) \
@@ -116,6 +116,17 @@ enum word_flag {
         WORD_METADATA_ALLOW = 8, /* metadata: allow (a rule is needed as well) */
 };
 
+/*
+ * Where the limits of this agent stand, for one version of its policy: a rule's class (struct match) counts from
+ * `first` in the map `limits`. One 64-bit read. A class that is not below `count` denies.
+ */
+struct agent_limits {
+        __u32 version;
+        __u16 first;
+        __u16 count;
+};
+ABI_SIZE(struct agent_limits, 8);
+
 /* Map `agents`, an mmapable array indexed by agent id. Written by the monitor only. */
 struct agent_entry {
         __u64 word;
@@ -124,6 +135,8 @@ struct agent_entry {
         __u8 name[AGENT_NAME_MAX];  /* NUL-padded: lets a new daemon adopt what it finds */
         __u8 policy[AGENT_NAME_MAX];
         __u8 mode; /* the daemon's: an override of the policy's mode */
-        __u8 reserved[39];
+        __u8 reserved[7];
+        struct agent_limits limits[2]; /* of the version in `word`, and of the one before or after it */
+        __u8 reserved2[16];
 };
 ABI_SIZE(struct agent_entry, 192);

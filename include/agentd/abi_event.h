@@ -11,6 +11,7 @@
 enum record_kind {
         RECORD_VERDICT = 1, /* ring `events` */
         RECORD_CAPTURE = 2, /* ring `captures`: a look-up from a namespace where the agent has no listener yet */
+        RECORD_BUDGET = 3,  /* ring `events`: a ledger has passed a threshold, once in a window */
 };
 
 struct record_header {
@@ -62,6 +63,19 @@ struct capture_record {
 };
 ABI_SIZE(struct capture_record, 64 + CAPTURE_MAX);
 
+struct budget_record {
+        struct record_header header;
+        __u64 time_ns;  /* CLOCK_BOOTTIME */
+        __u32 ledger;   /* id */
+        __u32 agent_id; /* whose packet it was */
+        __u64 charged;  /* bytes, leases included */
+        __u64 limit;    /* bytes, this window's grants included */
+        __u16 window;   /* as in struct ledger */
+        __u8 percent;   /* 80 or 100 */
+        __u8 reserved[5];
+};
+ABI_SIZE(struct budget_record, 48);
+
 /* Map `counters`, a per-CPU array indexed by agent id. Atomic adds: softirq egress interrupts the process's. */
 struct agent_counters {
         __u64 denied[REASON_MAX]; /* by enum verdict_reason: packets and system calls */
@@ -91,9 +105,9 @@ struct agent_line {
         __u32 busy;     /* a writer is at work on this CPU */
         __u32 sequence; /* odd: being written; a reader that sees it change has read nothing */
         __u32 reserved;
-        __u64 packets[2]; /* allowed, by enum direction */
-        __u64 bytes[2];   /* of those, at IP level */
-        __u64 reserved2[2];
+        __u64 packets[2];            /* allowed, by enum direction */
+        __u64 bytes[2];              /* of those, at IP level */
+        __u16 limits[CACHE_ENTRIES]; /* of each cached verdict: its set in the map `limits`; 0: none */
         struct cached_verdict cache[CACHE_ENTRIES];
 };
 ABI_SIZE(struct agent_line, 64 + 32 * CACHE_ENTRIES);

@@ -10,6 +10,8 @@
 
 #include "agentd/abi.h"
 
+enum { LIMIT_CLASSES_MAX = 1 << 10 }; /* of a policy: rules with a budget or a rate of their own, and one */
+
 enum match_flag {
         MATCH_DENY = 1,
         MATCH_BY_NAME = 2, /* from a learned name: counts only while the learned entry is fresh, or for a live flow */
@@ -17,9 +19,10 @@ enum match_flag {
 
 /* Map `matches`, an array. A list is a header at index `list` and its matches behind it. Index 0 is the empty list. */
 struct match {
-        __u8 protocols; /* enum protocol_bit; header: 0 */
-        __u8 flags;     /* enum match_flag; header: 0 */
-        __u16 port_low; /* host order, inclusive; header: the number of matches, at most MATCH_LIST_MAX */
+        __u16 protocols : 4; /* enum protocol_bit; header: 0 */
+        __u16 flags : 2;     /* enum match_flag; header: 0 */
+        __u16 limits : 10;   /* the rule's class of limits: see struct agent_limits. 0: those of the agent alone */
+        __u16 port_low;      /* host order, inclusive; header: the number of matches, at most MATCH_LIST_MAX */
         __u16 port_high;
         __u16 rule; /* index into the policy's rules; header: RULE_NONE */
 };

@@ -27,6 +27,7 @@ struct verdict {
         __u16 rule;       /* RULE_NONE */
         __u8 action;      /* enum verdict_action */
         __u8 reason;      /* enum verdict_reason */
-        __u32 reserved;
+        __u16 limits;     /* of an allow: the rule's class of limits */
+        __u16 reserved;
 };
 ABI_SIZE(struct verdict, 16);
