@@ -34,10 +34,12 @@ static __always_inline __u32 cache_index(const struct flow *flow, __u32 meta)
         return (hash * 0x9e3779b1u) >> 29;
 }
 
-static __always_inline bool cache_find(const struct agent_line *line, __u64 word, const struct flow *flow)
+static __always_inline bool cache_find(const struct agent_line *line, __u64 word, const struct flow *flow,
+                                       __u32 *ret_limits)
 {
         __u32 meta = cache_meta(flow);
-        const struct cached_verdict *entry = &line->cache[cache_index(flow, meta) & (CACHE_ENTRIES - 1)];
+        __u32 index = cache_index(flow, meta) & (CACHE_ENTRIES - 1);
+        const struct cached_verdict *entry = &line->cache[index];
         __u32 sequence = ACCESS_ONCE(line->sequence);
         __u64 found;
 
@@ -49,6 +51,7 @@ static __always_inline bool cache_find(const struct agent_line *line, __u64 word
                 return false;
         if (found >> CACHE_META_BITS && found >> CACHE_META_BITS <= bpf_jiffies64())
                 return false;
+        *ret_limits = ACCESS_ONCE(line->limits[index]);
         return !(sequence & 1) && ACCESS_ONCE(line->sequence) == sequence;
 }
 
@@ -57,10 +60,11 @@ static __always_inline bool cache_find(const struct agent_line *line, __u64 word
  * shift of 24 (16.8 ms, more than a jiffy at any HZ from 60 up), so the bound errs to the early side and needs no HZ.
  */
 static __always_inline void cache_store(struct agent_line *line, __u64 word, __u64 now_ns, const struct flow *flow,
-                                        const struct verdict *verdict)
+                                        const struct verdict *verdict, __u32 limits)
 {
         __u32 meta = cache_meta(flow);
-        struct cached_verdict *entry = &line->cache[cache_index(flow, meta) & (CACHE_ENTRIES - 1)];
+        __u32 index = cache_index(flow, meta) & (CACHE_ENTRIES - 1);
+        struct cached_verdict *entry = &line->cache[index];
         __u64 valid_until = 0;
 
         if (verdict->expires_ns) {
@@ -85,6 +89,7 @@ static __always_inline void cache_store(struct agent_line *line, __u64 word, __u
         ACCESS_ONCE(entry->remote.halves[0]) = flow->remote.halves[0];
         ACCESS_ONCE(entry->remote.halves[1]) = flow->remote.halves[1];
         ACCESS_ONCE(entry->meta) = meta | valid_until << CACHE_META_BITS;
+        ACCESS_ONCE(line->limits[index]) = limits;
         ACCESS_ONCE(line->sequence) = line->sequence + 1;
         ACCESS_ONCE(line->busy) = 0;
 }

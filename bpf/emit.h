@@ -7,6 +7,7 @@
  */
 #pragma once
 
+#include "agentd/flow.h"
 #include "bpf/maps.h"
 
 enum { EMIT_WAKE_BYTES = 1 << 16 };

@@ -32,6 +32,8 @@ struct packet {
         __u8 reserved;
         __u32 header_bytes;   /* network and transport headers, as every segment of a GSO packet repeats them */
         __u32 payload_offset; /* behind the UDP header; 0: none */
+        __u32 bytes;          /* of a packet that passes: what it weighs on the wire */
+        __s32 set;            /* and what it is charged to; below 0: there is no such set, which refuses */
 };
 
 /* 0, or the reason why it cannot be judged. */

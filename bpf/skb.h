@@ -9,6 +9,7 @@
 
 #include <linux/tcp.h>
 
+#include "bpf/budget.h"
 #include "bpf/cache.h"
 #include "bpf/emit.h"
 #include "bpf/lookup.h"
@@ -21,6 +22,13 @@ enum {
         SKB_DROP = 0,
         SKB_PASS = 1,
         SKB_DROP_QUIETLY = 2, /* NET_XMIT_DROP: a UDP sender sees success */
+        SKB_CHARGE = 8,       /* our own: passes when its budgets pay for it */
+};
+
+/* What skb_judge() is asked, beside the direction in bit 0. */
+enum {
+        JUDGE_REFUSED = 2,         /* a budget has refused it: say so, and let it through in audit mode only */
+        JUDGE_MALFORMED_SHIFT = 8, /* the reason that parsing found, or 0 */
 };
 
 static __always_inline void line_count(struct agent_line *line, __u32 direction, __u32 bytes)
@@ -77,17 +85,18 @@ static __noinline int skb_lookup(struct __sk_buff *skb, struct packet *packet, s
         return SKB_PASS;
 }
 
-/* malformed: a reason that parsing found, or 0. */
+/* Returns SKB_CHARGE with packet->bytes and packet->set, or what becomes of a packet that no budget pays for. */
 static __noinline int skb_judge(struct __sk_buff *skb, struct packet *packet, struct agent_line *line,
-                                struct agent_memory *store, __u64 direction_malformed)
+                                struct agent_memory *store, __u64 asked)
 {
-        __u32 direction = (__u32)direction_malformed & 1, malformed = (__u32)direction_malformed >> 8;
+        __u32 direction = (__u32)asked & 1, malformed = (__u32)asked >> JUDGE_MALFORMED_SHIFT;
         struct verdict verdict = {.rule = RULE_NONE};
         struct origin origin = {};
         struct agent_entry *agent;
         struct flow *flow;
         __u32 agent_id;
         __u64 now_ns, word;
+        bool live = false;
 
         if (!packet || !line || !store)
                 return SKB_DROP;
@@ -101,7 +110,7 @@ static __noinline int skb_judge(struct __sk_buff *skb, struct packet *packet, st
 
         origin.agent_id = agent_id;
         origin.cookie = bpf_get_socket_cookie(skb);
-        origin.bytes = packet_wire_bytes(skb, packet->header_bytes);
+        origin.bytes = packet->bytes;
         origin.hook = direction == DIRECTION_EGRESS ? HOOK_EGRESS : HOOK_INGRESS;
         origin.direction = direction;
         origin.ip_protocol = packet->ip_protocol;
@@ -118,7 +127,7 @@ static __noinline int skb_judge(struct __sk_buff *skb, struct packet *packet, st
                         verdict.reason = REASON_NO_POLICY;
                 else if (WORD_FLAGS(word) & WORD_QUARANTINE)
                         verdict.reason = REASON_QUARANTINE;
-                return emit_packet_verdict(&origin, store, word, now_ns, flow, &verdict) ? SKB_PASS : SKB_DROP;
+                goto deny;
         }
 
         if ((flow->flags & FLOW_LOOPBACK) && agent_owns_port(agent, flow->port) && WORD_VERSION(word) != 0 &&
@@ -138,8 +147,8 @@ static __noinline int skb_judge(struct __sk_buff *skb, struct packet *packet, st
                         flow->flags &= ~FLOW_ESTABLISHED;
                         if (verdict.action == VERDICT_ALLOW) {
                                 policy_touch(agent_id, &flow->remote, now_ns);
-                                line_count(line, direction, origin.bytes);
-                                return SKB_PASS;
+                                verdict.expires_ns = 0; /* not cached, nor renewed twice */
+                                live = true;
                         }
                 }
         }
@@ -170,17 +179,28 @@ static __noinline int skb_judge(struct __sk_buff *skb, struct packet *packet, st
                                         udp_peer_note(flows, flow, now_ns);
                         }
                 }
-                if (!(flow->flags & FLOW_FRAGMENT))
-                        cache_store(line, word, now_ns, flow, &verdict);
-                line_count(line, direction, origin.bytes);
-                return SKB_PASS;
+                if (!(asked & JUDGE_REFUSED)) {
+                        packet->set = budget_set_of(agent, word, verdict.limits);
+                        if (!(flow->flags & FLOW_FRAGMENT) && !live && packet->set >= 0)
+                                cache_store(line, word, now_ns, flow, &verdict, packet->set);
+                        return SKB_CHARGE;
+                }
+                verdict.action = VERDICT_DENY;
+                verdict.reason = REASON_BUDGET_EXHAUSTED;
         }
+deny:
+        if (!emit_packet_verdict(&origin, store, word, now_ns, flow, &verdict))
+                return SKB_DROP;
+        packet->set = budget_set_of(agent, word, verdict.limits);
+        return flow->flags & FLOW_LOOPBACK ? SKB_PASS : SKB_CHARGE;
+}
 
-        if (emit_packet_verdict(&origin, store, word, now_ns, flow, &verdict)) {
-                line_count(line, direction, origin.bytes);
-                return SKB_PASS;
-        }
-        return SKB_DROP;
+static __always_inline bool skb_pay(const struct packet *packet, __u32 direction, __u32 flags)
+{
+        if (packet->set == 0)
+                return true;
+        return packet->set > 0 &&
+               budget_charge_slow(packet->set, direction, packet->bytes, bpf_ktime_get_boot_ns(), flags);
 }
 
 /* 0, or the reason why it cannot be judged. Its frame is gone again before the judge's: see skb_slow(). */
@@ -203,13 +223,27 @@ static __noinline int skb_slow(struct __sk_buff *skb, struct agent_line *line, s
                                __u32 direction)
 {
         struct packet packet = {};
-        __u32 malformed;
+        __u64 asked;
+        int r;
 
         if (!line || !store)
                 return SKB_DROP;
+        direction &= 1;
         packet.ip_protocol = 255;
-        malformed = skb_parse(skb, &packet, direction);
-        return skb_judge(skb, &packet, line, store, (direction & 1) | (__u64)malformed << 8);
+        asked = direction | (__u64)skb_parse(skb, &packet, direction) << JUDGE_MALFORMED_SHIFT;
+        packet.bytes = packet_wire_bytes(skb, packet.header_bytes);
+
+        r = skb_judge(skb, &packet, line, store, asked);
+        if (r != SKB_CHARGE)
+                return r;
+        if (!skb_pay(&packet, direction, 0)) {
+                r = skb_judge(skb, &packet, line, store, asked | JUDGE_REFUSED);
+                if (r != SKB_CHARGE)
+                        return r;
+                skb_pay(&packet, direction, BUDGET_FORCE);
+        }
+        line_count(line, direction, packet.bytes);
+        return SKB_PASS;
 }
 
 static __always_inline int skb_fast(struct __sk_buff *skb, __u32 direction)
@@ -221,7 +255,7 @@ static __always_inline int skb_fast(struct __sk_buff *skb, __u32 direction)
         const struct iphdr *ipv4 = data;
         const struct ipv6hdr *ipv6 = data;
         __be16 remote_port;
-        __u32 agent_id = line->agent_id, network;
+        __u32 agent_id = line->agent_id, network, bytes, set;
         __u8 protocol;
 
         if ((void *)(ipv4 + 1) > data_end)
@@ -267,9 +301,12 @@ static __always_inline int skb_fast(struct __sk_buff *skb, __u32 direction)
         agent = bpf_map_lookup_elem(&agents, &agent_id);
         if (!agent)
                 return SKB_DROP;
-        if (cache_find(line, ACCESS_ONCE(agent->word), &flow)) {
-                line_count(line, direction, packet_wire_bytes(skb, network));
-                return SKB_PASS;
+        if (cache_find(line, ACCESS_ONCE(agent->word), &flow, &set)) {
+                bytes = packet_wire_bytes(skb, network);
+                if (set == 0 || budget_pay(set, direction, bytes)) {
+                        line_count(line, direction, bytes);
+                        return SKB_PASS;
+                }
         }
 slow:
         return skb_slow(skb, line, bpf_get_local_storage(&memory, 0), direction);

@@ -5,6 +5,7 @@
  */
 #pragma once
 
+#include "bpf/budget.h"
 #include "bpf/cache.h"
 #include "bpf/emit.h"
 #include "bpf/lookup.h"
@@ -124,6 +125,33 @@ static __always_inline int socket_listener_verdict(struct bpf_sock_addr *ctx, __
         return owner == agent_id;
 }
 
+/*
+ * May a connection, or a datagram, begin under its rule's limits? REASON_NONE, or the reason why not. What `rate`
+ * counts is a TCP connect and a UDP socket's first datagram to a peer (after 120 idle seconds, or four other peers, it
+ * is a first one again).
+ */
+static __noinline int socket_admit(struct bpf_sock_addr *ctx, struct flow *flow, __u32 set_id, __u64 now_ns)
+{
+        const struct limit_set *set = budget_set(NULL, set_id);
+        struct bpf_sock *sk = ctx->sk;
+        struct udp_flows *flows = NULL;
+        __u32 counts;
+        int reason;
+
+        if (!set || !flow)
+                return REASON_BUDGET_EXHAUSTED;
+        counts = (flow->protocol & (PROTOCOL_TCP | PROTOCOL_UDP)) && (set->buckets[0] || set->buckets[1]);
+        if (counts && flow->protocol == PROTOCOL_UDP && sk) {
+                flows = bpf_sk_storage_get(&udp_peers, sk, 0, BPF_SK_STORAGE_GET_F_CREATE);
+                if (flows && udp_peer_is_live(flows, flow, now_ns))
+                        counts = 0;
+        }
+        reason = budget_admit(set_id, now_ns, counts);
+        if (reason == REASON_NONE && counts && flows)
+                udp_peer_note(flows, flow, now_ns);
+        return reason;
+}
+
 static __noinline int socket_judge(struct bpf_sock_addr *ctx, struct agent_line *line, struct agent_memory *store,
                                    struct flow *flow, __u32 hook)
 {
@@ -131,9 +159,10 @@ static __noinline int socket_judge(struct bpf_sock_addr *ctx, struct agent_line 
         struct agent_entry *agent;
         struct verdict verdict = {};
         struct bpf_sock *sk = ctx->sk;
-        __u32 agent_id;
+        __u32 agent_id, cached;
         __u64 now_ns, word;
-        int listener;
+        bool live = false;
+        int listener, set;
 
         if (!line || !store || !flow)
                 return SOCKET_DENY;
@@ -147,10 +176,11 @@ static __noinline int socket_judge(struct bpf_sock_addr *ctx, struct agent_line 
         origin.ip_protocol = ctx->protocol > 255 ? IPPROTO_TCP : ctx->protocol;
 
         process_note(store, origin.cookie);
-        if (cache_find(line, word, flow))
-                return SOCKET_ALLOW;
-
         now_ns = bpf_ktime_get_boot_ns();
+        /* What a limit refuses is judged again: the event names its rule. */
+        if (cache_find(line, word, flow, &cached) &&
+            (cached == 0 || socket_admit(ctx, flow, cached, now_ns) == REASON_NONE))
+                return SOCKET_ALLOW;
         listener = socket_listener_verdict(ctx, agent_id, flow);
         if (listener >= 0) {
                 verdict.rule = RULE_NONE;
@@ -177,8 +207,19 @@ static __noinline int socket_judge(struct bpf_sock_addr *ctx, struct agent_line 
                         flow->flags &= ~FLOW_ESTABLISHED;
                         if (verdict.action == VERDICT_ALLOW) {
                                 policy_touch(agent_id, &flow->remote, now_ns);
-                                return SOCKET_ALLOW;
+                                verdict.expires_ns = 0; /* noted already */
+                                live = true;
                         }
+                }
+        }
+
+        set = 0;
+        if (verdict.action == VERDICT_ALLOW && !(flow->flags & FLOW_LOOPBACK)) {
+                set = budget_set_of(agent, word, verdict.limits);
+                if (set != 0) {
+                        verdict.reason = set < 0 ? REASON_NO_POLICY : socket_admit(ctx, flow, set, now_ns);
+                        if (verdict.reason != REASON_NONE)
+                                verdict.action = VERDICT_DENY;
                 }
         }
 
@@ -196,8 +237,8 @@ static __noinline int socket_judge(struct bpf_sock_addr *ctx, struct agent_line 
                                         emit_helper_failed(agent_id);
                         }
                 }
-                if (!(flow->flags & FLOW_LOOPBACK))
-                        cache_store(line, word, now_ns, flow, &verdict);
+                if (!(flow->flags & FLOW_LOOPBACK) && !live)
+                        cache_store(line, word, now_ns, flow, &verdict, set);
                 return SOCKET_ALLOW;
         }
 

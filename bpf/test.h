@@ -10,6 +10,7 @@
 #pragma once
 
 #include "agentd/abi_test.h"
+#include "bpf/budget.h"
 #include "bpf/policy.h"
 
 SEC("tc")
@@ -24,4 +25,25 @@ int agentd_verdict(struct __sk_buff *skb)
         if (bpf_skb_store_bytes(skb, VERDICT_QUESTION_OFFSET, &question, sizeof(question), 0) < 0)
                 return -1;
         return r;
+}
+
+/* The budget engine, called from as many threads as a test has: on their CPUs, at the time that the question names. */
+SEC("tc")
+int agentd_charge(struct __sk_buff *skb)
+{
+        struct charge_question question;
+        int paid;
+
+        if (bpf_skb_load_bytes(skb, VERDICT_QUESTION_OFFSET, &question, sizeof(question)) < 0)
+                return -1;
+        if (question.fast && budget_pay(question.set, question.direction & 1, question.bytes))
+                paid = 1;
+        else
+                paid = budget_charge_slow(question.set, question.direction & 1, question.bytes, question.now_ns,
+                                          question.flags);
+        question.calls++;
+        question.paid += paid ? question.bytes : 0;
+        if (bpf_skb_store_bytes(skb, VERDICT_QUESTION_OFFSET, &question, sizeof(question), 0) < 0)
+                return -1;
+        return paid;
 }

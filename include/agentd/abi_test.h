@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /*
- * The argument of the test program agentd_verdict (SEC("tc")): a question to the verdict engine and its answer.
+ * The arguments of the test programs agentd_verdict and agentd_charge (SEC("tc")): a question to an engine, and its
+ * answer in the same place, which a repeated run adds to.
  */
 #pragma once
 
@@ -18,3 +19,16 @@ struct verdict_question {
         struct verdict verdict;
 };
 ABI_SIZE(struct verdict_question, 64);
+
+struct charge_question {
+        __u64 now_ns; /* CLOCK_BOOTTIME */
+        __u64 paid;   /* bytes, in all calls */
+        __u64 calls;
+        __u32 set;
+        __u32 direction;
+        __u32 bytes;
+        __u32 flags; /* enum budget_flag */
+        __u32 fast;  /* try the lease first, as established packets do */
+        __u32 reserved[3];
+};
+ABI_SIZE(struct charge_question, 56);

@@ -39,9 +39,10 @@ struct decide_walk {
         __u8 expired;   /* an expired name would have allowed it */
         __u8 fragment;  /* a first fragment would have been allowed */
         __u16 rule;
-        __u8 by_name;
-        __u8 reserved;
+        __u16 limits; /* of an allowing match, with DECIDE_BY_NAME */
 };
+
+enum { DECIDE_BY_NAME = 1 << 15 }; /* beside ten bits of struct match: a frame has no eight bytes to spare */
 
 enum decide_outcome {
         DECIDE_NONE,
@@ -88,7 +89,7 @@ static __always_inline int decide_step(const void *tables, __u32 i, struct decid
         }
         walk->outcome = DECIDE_ALLOW;
         walk->rule = match->rule;
-        walk->by_name = (match->flags & MATCH_BY_NAME) != 0;
+        walk->limits = match->limits | (match->flags & MATCH_BY_NAME ? DECIDE_BY_NAME : 0);
         return 1;
 }
 
@@ -136,6 +137,7 @@ static __always_inline void policy_decide(const void *tables, __u32 agent_id, __
         verdict->rule = RULE_NONE;
         verdict->action = VERDICT_DENY;
         verdict->reason = REASON_NO_POLICY;
+        verdict->limits = 0;
         verdict->reserved = 0;
         if (version == 0)
                 return;
@@ -184,7 +186,8 @@ static __always_inline void policy_decide(const void *tables, __u32 agent_id, __
                 verdict->action = VERDICT_ALLOW;
                 verdict->reason = REASON_NONE;
                 verdict->rule = walk.rule;
-                verdict->expires_ns = walk.by_name ? walk.expires_ns : 0;
+                verdict->expires_ns = walk.limits & DECIDE_BY_NAME ? walk.expires_ns : 0;
+                verdict->limits = walk.limits & (LIMIT_CLASSES_MAX - 1);
                 return;
         }
         if (walk.outcome == DECIDE_NONE && (flow->flags & FLOW_LOOPBACK)) {
