@@ -5,6 +5,7 @@
 #include "agentd/ledger/usage.h"
 
 #include <math.h>
+#include <stdint.h>
 #include <string.h>
 
 #include "agentd/ledger/window.h"
