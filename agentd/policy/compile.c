@@ -14,6 +14,7 @@
 #include <string.h>
 
 #include "agentd/address_class.h"
+#include "agentd/policy/limits.h"
 #include "agentd/policy/port_set.h"
 #include "agentd/util/cleanup.h"
 #include "agentd/util/macro.h"
@@ -87,6 +88,7 @@ void compiled_policy_free(struct compiled_policy *compiled)
                 return;
         domain_set_free(compiled->deny_domains);
         domain_set_free(compiled->allow_domains);
+        free(compiled->class_rules);
         free(compiled->parents);
         free(compiled->prefixes);
         for (size_t i = 0; i < compiled->n_lists; i++)
@@ -98,6 +100,47 @@ void compiled_policy_free(struct compiled_policy *compiled)
 static __u16 rule_number(size_t rule)
 {
         return (__u16)MIN(rule, (size_t)RULE_NONE);
+}
+
+/* Classes in the order of their rules: compiled_policy_class() searches them. */
+static int compile_classes(struct compiler *compiler)
+{
+        const struct policy *policy = compiler->policy;
+        struct compiled_policy *compiled = compiler->compiled;
+        size_t n = 1;
+
+        for (size_t i = 0; i < policy->n_rules; i++) {
+                if (!rule_has_limits(&policy->rules[i]))
+                        continue;
+                if (n == LIMIT_CLASSES_MAX || i >= RULE_NONE)
+                        return -EOVERFLOW;
+                n++;
+        }
+        compiled->class_rules = calloc(n, sizeof(*compiled->class_rules));
+        if (!compiled->class_rules)
+                return -ENOMEM;
+        compiled->class_rules[compiled->n_classes++] = RULE_NONE;
+        for (size_t i = 0; i < policy->n_rules && compiled->n_classes < n; i++)
+                if (rule_has_limits(&policy->rules[i]))
+                        compiled->class_rules[compiled->n_classes++] = (__u16)i;
+        return 0;
+}
+
+__u16 compiled_policy_class(const struct compiled_policy *compiled, size_t rule)
+{
+        __u16 low = 1, high = compiled->n_classes;
+
+        while (low < high) {
+                __u16 middle = (__u16)(low + (high - low) / 2);
+
+                if (compiled->class_rules[middle] == rule)
+                        return middle;
+                if (compiled->class_rules[middle] < rule)
+                        low = (__u16)(middle + 1);
+                else
+                        high = middle;
+        }
+        return 0;
 }
 
 /* Of cidr rules only: the rest is matched by name. */
@@ -133,6 +176,7 @@ static int compile_rules(struct compiler *compiler)
                         compiler->matches[n_matches++] = (struct match){
                                 .protocols = ports.items[j].protocols,
                                 .flags = rule->deny ? MATCH_DENY : 0,
+                                .limits = compiled_policy_class(compiler->compiled, i),
                                 .port_low = ports.items[j].low,
                                 .port_high = ports.items[j].high,
                                 .rule = rule_number(i),
@@ -446,6 +490,9 @@ int policy_compile(const struct policy *policy, struct prefix *ret_prefix, struc
                                         (policy->metadata_allow ? WORD_METADATA_ALLOW : 0);
 
         r = intern(&compiler, NULL, 0, &list);
+        if (r < 0)
+                return r;
+        r = compile_classes(&compiler);
         if (r < 0)
                 return r;
         r = compile_rules(&compiler);

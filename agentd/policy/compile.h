@@ -50,6 +50,9 @@ struct compiled_policy {
 int policy_compile(const struct policy *policy, struct prefix *ret_prefix, struct compiled_policy **ret);
 void compiled_policy_free(struct compiled_policy *compiled);
 
+/* A rule's class of limits: struct match.limits. 0: it has none. */
+__u16 compiled_policy_class(const struct compiled_policy *compiled, size_t rule);
+
 /* The list of the longest prefix that contains address: an index into lists, 0 when none does. O(log n). */
 __u32 compiled_policy_find(const struct compiled_policy *compiled, const struct address *address);
 

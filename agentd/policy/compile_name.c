@@ -147,6 +147,7 @@ static int buffer_add_name(struct match_buffer *buffer, size_t from, const struc
                                                (struct match){
                                                        .protocols = ports.items[j].protocols,
                                                        .flags = MATCH_BY_NAME,
+                                                       .limits = compiled_policy_class(compiled, allows[i]),
                                                        .port_low = ports.items[j].low,
                                                        .port_high = ports.items[j].high,
                                                        .rule = rule_number(allows[i]),

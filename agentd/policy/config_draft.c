@@ -54,14 +54,9 @@ void loader_clear(struct loader *loader)
         for (size_t i = 0; i < loader->n_policies; i++) {
                 struct draft_policy *policy = loader->policies[i];
 
-                for (size_t j = 0; j < policy->n_rules; j++) {
-                        struct rule *rule = &policy->rules[j].rule;
-
-                        free(rule->ports);
-                        free(rule->except);
-                        free(rule->domain);
-                        free(rule->id);
-                }
+                for (size_t j = 0; j < policy->n_rules; j++)
+                        rule_clear(&policy->rules[j].rule);
+                draft_limits_clear(&policy->limits);
                 free(policy->rules);
                 free(policy->parents);
                 draft_references_clear(&policy->extends);

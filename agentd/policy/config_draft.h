@@ -9,6 +9,7 @@
 #pragma once
 
 #include "agentd/policy/config.h"
+#include "agentd/policy/limits.h"
 #include "agentd/policy/yaml_node.h"
 #include "agentd/util/macro.h"
 
@@ -31,10 +32,18 @@ struct draft_references {
         size_t n_items, capacity;
 };
 
+/* `budget` and `rate` of a rule or of a policy, its own. */
+struct draft_limits {
+        struct budget *budgets; /* without owners until draft_limits_own() */
+        size_t n_budgets, capacity;
+        struct rate rate;
+        struct place place; /* of the key that came first; line 0: neither is there */
+};
+
 struct draft_rule {
         struct rule rule;
         struct place name_place;
-        bool clash_reported;
+        bool clash_reported, limits_reported;
 };
 
 enum draft_state { DRAFT_NEW, DRAFT_VISITING, DRAFT_DONE };
@@ -47,6 +56,9 @@ struct draft_policy {
         struct draft_rule *rules;      /* own: egress, then deny */
         size_t n_rules, capacity;
         int mode, loopback, metadata, allow_private; /* -1: not said */
+        struct draft_limits limits;                  /* own */
+        const struct budget *budgets[BUDGET_SLOTS];  /* with those of the parents, once settled */
+        const struct rate *rate;                     /* own or a parent's, once settled; NULL: none */
         enum draft_state state;
         unsigned depth;
         size_t visited; /* the number of the last walk that came by */
@@ -100,6 +112,7 @@ enum config_key_flag {
         KEY_MAIN_ONLY = 2,   /* not in an included file */
         KEY_MAY_BE_NULL = 4, /* no value is as good as no key */
         KEY_UNSUPPORTED = 8, /* checked, and then refused: this build does not enforce it */
+        KEY_HIDDEN = 16,     /* not proposed to anybody: its reader refuses it with the reason */
 };
 
 struct config_word {
@@ -162,6 +175,26 @@ const char *config_scalar(struct loader *loader, const struct config_key *key, c
 /* False after an error. */
 bool config_expect(struct loader *loader, const char *name, const struct yaml_node *node, enum yaml_kind kind,
                    const char *expected);
+
+/* Limits. */
+void config_read_budgets(struct loader *loader, const struct config_key *key, const struct yaml_node *node,
+                         void *target); /* struct draft_limits; one map or a list of them */
+void config_read_rate(struct loader *loader, const struct config_key *key, const struct yaml_node *node,
+                      void *target); /* struct draft_limits */
+void config_read_lookup_rate(struct loader *loader, const struct config_key *key, const struct yaml_node *node,
+                             void *target); /* struct rate */
+void config_read_bandwidth(struct loader *loader, const struct config_key *key, const struct yaml_node *node,
+                           void *target); /* refused, exit 4 */
+void draft_limits_own(struct loader *loader, struct draft_limits *limits, const char *owner);
+void draft_limits_clear(struct draft_limits *limits);
+
+/* What a policy inherits of its parents, which are settled. */
+void config_settle_limits(struct loader *loader, struct draft_policy *policy);
+/* rules: all that the policy has, in their order. */
+void config_check_limits(struct loader *loader, const struct draft_policy *policy, struct draft_rule *const *rules,
+                         size_t n_rules);
+/* 0 or -ENOMEM. */
+int config_build_limits(const struct draft_policy *draft, struct policy *policy);
 
 /* Rules. */
 void config_read_egress(struct loader *loader, const struct config_key *key, const struct yaml_node *node,

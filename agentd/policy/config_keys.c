@@ -77,6 +77,7 @@ static const struct config_key dns_keys[] = {
         {"max_ttl", config_read_seconds, DNS(max_ttl_s), .min = 1, .max = SECONDS_MAX},
         {"grace", config_read_seconds, DNS(grace_s), .min = 0, .max = SECONDS_MAX},
         {"blocked", read_blocked, .argument = blocked_words},
+        {"rate", config_read_lookup_rate, DNS(rate)},
 };
 static const struct config_schema dns_schema = {"'dns'", dns_keys, ARRAY_SIZE(dns_keys)};
 
@@ -99,33 +100,6 @@ static void read_dns(struct loader *loader, const struct config_key *key, const 
 
 static const struct config_word mode_words[] = {{"enforce", 0}, {"audit", 1}, {NULL, 0}};
 static const struct config_word allow_words[] = {{"deny", 0}, {"allow", 1}, {NULL, 0}};
-static const struct config_word period_words[] = {{"hour", 0},  {"day", 1},   {"week", 2},
-                                                  {"month", 3}, {"total", 4}, {NULL, 0}};
-static const struct config_word direction_words[] = {{"egress", 0}, {"ingress", 1}, {"both", 2}, {NULL, 0}};
-
-/* Checked for its form only: budgets are of a later build. */
-struct policy_budget {
-        __u64 bytes;
-        int per, direction;
-};
-
-#define BUDGET(member) offsetof(struct policy_budget, member)
-static const struct config_key budget_keys[] = {
-        {"bytes", config_read_size, BUDGET(bytes), .min = 1, .max = INT64_MAX, .flags = KEY_REQUIRED,
-         .example = "2GiB"},
-        {"per", config_read_word, BUDGET(per), period_words, .flags = KEY_REQUIRED, .example = "day"},
-        {"direction", config_read_word, BUDGET(direction), direction_words},
-};
-static const struct config_schema budget_schema = {"a budget", budget_keys, ARRAY_SIZE(budget_keys)};
-
-static void read_budget(struct loader *loader, const struct config_key *key, const struct yaml_node *node, void *target)
-{
-        struct policy_budget ignored = {0};
-
-        config_read_map(loader, &budget_schema, node, &ignored);
-}
-
-static const struct config_key budget_item = {"budget", read_budget};
 
 static const struct config_key policy_keys[] = {
         {"extends", config_read_references, POLICY(extends), .flags = KEY_MAY_BE_NULL},
@@ -133,7 +107,9 @@ static const struct config_key policy_keys[] = {
         {"egress", config_read_egress, .flags = KEY_MAY_BE_NULL},
         {"deny", config_read_deny, .flags = KEY_MAY_BE_NULL},
         {"ingress", config_read_ingress, .flags = KEY_MAY_BE_NULL | KEY_UNSUPPORTED},
-        {"budget", config_read_each, .argument = &budget_item, .flags = KEY_MAY_BE_NULL | KEY_UNSUPPORTED},
+        {"budget", config_read_budgets, POLICY(limits), .flags = KEY_MAY_BE_NULL},
+        {"rate", config_read_rate, POLICY(limits)},
+        {"bandwidth", config_read_bandwidth, .flags = KEY_HIDDEN},
         {"loopback", config_read_word, POLICY(loopback), allow_words},
         {"allow_private", config_read_boolean, POLICY(allow_private)},
         {"metadata", config_read_word, POLICY(metadata), allow_words},
@@ -180,6 +156,7 @@ static void read_policies(struct loader *loader, const struct config_key *key, c
                 /* An empty policy is one that allows nothing. */
                 if (!yaml_node_is_null(value))
                         config_read_map(loader, &policy_schema, value, policy);
+                draft_limits_own(loader, &policy->limits, policy->name);
         }
 }
 

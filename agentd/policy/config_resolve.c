@@ -3,8 +3,9 @@
  * Names to things: overlapping names, `extends`, the policies of agents; then the drafts become the model.
  *
  * What a policy inherits: the rules and denies of all it extends, each policy once, in the order in which they are
- * named; and `loopback`, `metadata` and `allow_private` where it says nothing itself: where its parents differ, the
- * stricter one. `mode` is never inherited: nothing is audited that does not say so itself.
+ * named; its budgets and its rate (config_limits.c); and `loopback`, `metadata` and `allow_private` where it says
+ * nothing itself: where its parents differ, the stricter one. `mode` is never inherited: nothing is audited that does
+ * not say so itself.
  *
  * Hostile input: chains and webs of `extends` are bounded in depth, in steps walked and in rules that come out.
  */
@@ -154,6 +155,7 @@ static void settle(struct resolver *resolver, struct draft_policy *policy, unsig
         inherit(policy, offsetof(struct draft_policy, loopback));
         inherit(policy, offsetof(struct draft_policy, metadata));
         inherit(policy, offsetof(struct draft_policy, allow_private));
+        config_settle_limits(resolver->loader, policy);
         policy->state = DRAFT_DONE;
 }
 
@@ -243,7 +245,12 @@ static bool copy_rule(struct loader *loader, const struct rule *from, struct rul
                 memcpy(to->ports, from->ports, from->n_ports * sizeof(*to->ports));
                 to->n_ports = from->n_ports;
         }
-        if (to->n_except < from->n_except || !to->ports)
+        if (from->scope)
+                to->scope = loader_strdup(loader, from->scope);
+        to->rate = from->rate;
+        if (budgets_copy(from->budgets, from->n_budgets, &to->budgets) == 0)
+                to->n_budgets = from->n_budgets;
+        if (to->n_except < from->n_except || !to->ports || to->n_budgets < from->n_budgets)
                 loader->no_memory = true;
         return !loader->no_memory;
 }
@@ -270,6 +277,8 @@ static void build_policy(struct resolver *resolver, const struct draft_policy *d
                 loader->no_memory = true;
                 return;
         }
+        if (config_build_limits(draft, policy) < 0)
+                loader->no_memory = true;
         for (size_t i = 0; i < list->n_items && !loader->no_memory; i++)
                 copy_rule(loader, &list->items[i]->rule, &policy->rules[policy->n_rules++]);
 }
@@ -297,6 +306,7 @@ static void resolve_policies(struct resolver *resolver)
                 resolver->walk++;
                 whole = collect_rules(resolver, resolver->by_name[i], resolver->by_name[i], &list);
                 check_rule_names(loader, &list);
+                config_check_limits(loader, resolver->by_name[i], list.items, list.n_items);
                 if (whole && loader->n_errors == 0)
                         build_policy(resolver, resolver->by_name[i], &list);
                 free(list.items);

@@ -25,6 +25,7 @@ struct rule_draft {
         int protocol; /* bits; 0: not said */
         struct prefix prefix;
         bool prefix_is_valid;
+        struct draft_limits limits;
 };
 
 static void read_domain(struct loader *loader, const struct config_key *key, const struct yaml_node *node, void *target)
@@ -82,40 +83,8 @@ static void read_rule_name(struct loader *loader, const struct config_key *key, 
         config_read_name(loader, key, node, target);
 }
 
-/* Budgets and rates are checked for form only: what they say is of a later build. */
-struct budget_draft {
-        __u64 bytes, connections, burst;
-        int per, direction;
-};
-
-static const struct config_word budget_periods[] = {{"hour", 0},  {"day", 1},   {"week", 2},
-                                                    {"month", 3}, {"total", 4}, {NULL, 0}};
-static const struct config_word rate_periods[] = {{"second", 0}, {"minute", 1}, {"hour", 2}, {NULL, 0}};
 static const struct config_word protocols[] = {
         {"tcp", PROTOCOL_TCP}, {"udp", PROTOCOL_UDP}, {"icmp", PROTOCOL_ICMP}, {"any", ANY}, {NULL, 0}};
-
-#define BUDGET(member) offsetof(struct budget_draft, member)
-static const struct config_key rule_budget_keys[] = {
-        {"bytes", config_read_size, BUDGET(bytes), .min = 1, .max = INT64_MAX, .flags = KEY_REQUIRED,
-         .example = "50MiB"},
-        {"per", config_read_word, BUDGET(per), budget_periods, .flags = KEY_REQUIRED, .example = "day"},
-};
-static const struct config_schema rule_budget_schema = {"a budget", rule_budget_keys, ARRAY_SIZE(rule_budget_keys)};
-
-static const struct config_key rate_keys[] = {
-        {"connections", config_read_number, BUDGET(connections), .min = 1, .max = UINT32_MAX, .flags = KEY_REQUIRED,
-         .example = "60"},
-        {"per", config_read_word, BUDGET(per), rate_periods, .flags = KEY_REQUIRED, .example = "minute"},
-        {"burst", config_read_number, BUDGET(burst), .min = 1, .max = UINT32_MAX},
-};
-static const struct config_schema rate_schema = {"a rate", rate_keys, ARRAY_SIZE(rate_keys)};
-
-static void read_limits(struct loader *loader, const struct config_key *key, const struct yaml_node *node, void *target)
-{
-        struct budget_draft ignored = {0};
-
-        config_read_map(loader, key->argument, node, &ignored);
-}
 
 #define RULE(member) offsetof(struct rule_draft, member)
 #define KEYS_WHERE                                                                    \
@@ -129,12 +98,26 @@ static void read_limits(struct loader *loader, const struct config_key *key, con
 static const struct config_key egress_keys[] = {
         {"domain", read_domain},
         KEYS_WHERE,
-        {"budget", read_limits, .argument = &rule_budget_schema, .flags = KEY_UNSUPPORTED},
-        {"rate", read_limits, .argument = &rate_schema, .flags = KEY_UNSUPPORTED},
+        {"budget", config_read_budgets, RULE(limits)},
+        {"rate", config_read_rate, RULE(limits)},
+        {"bandwidth", config_read_bandwidth, .flags = KEY_HIDDEN},
 };
 static const struct config_schema egress_schema = {"a rule", egress_keys, ARRAY_SIZE(egress_keys)};
 
-static const struct config_key deny_keys[] = {{"domain", read_domain}, KEYS_WHERE};
+static void refuse_limit(struct loader *loader, const struct config_key *key, const struct yaml_node *node,
+                         void *target)
+{
+        loader_error(loader, node->key, "'%s' in a deny rule, which lets nothing through; it belongs to an egress rule",
+                     key->name);
+}
+
+static const struct config_key deny_keys[] = {
+        {"domain", read_domain},
+        KEYS_WHERE,
+        {"budget", refuse_limit, .flags = KEY_HIDDEN},
+        {"rate", refuse_limit, .flags = KEY_HIDDEN},
+        {"bandwidth", refuse_limit, .flags = KEY_HIDDEN},
+};
 static const struct config_schema deny_schema = {"a deny rule", deny_keys, ARRAY_SIZE(deny_keys)};
 
 static const struct config_key ingress_keys[] = {KEYS_WHERE};
@@ -332,6 +315,33 @@ static void finish_ports(struct loader *loader, const struct rule_draft *draft, 
         ports = (struct port_set){0};
 }
 
+/* What is left of the draft's limits is the rule's. */
+static void finish_limits(struct loader *loader, struct rule_draft *draft, const char *policy, struct rule *rule)
+{
+        struct draft_limits *limits = &draft->limits;
+
+        if (limits->place.line == 0)
+                return;
+        if (limits->rate.connections > 0 && draft->protocol == PROTOCOL_ICMP)
+                loader_report(loader, DIAGNOSTIC_ERROR, &limits->rate.place,
+                              "'rate' with protocol icmp: it counts TCP and UDP connections only; use 'budget'");
+        draft_limits_own(loader, limits, policy);
+        rule->budgets = TAKE_PTR(limits->budgets);
+        rule->n_budgets = limits->n_budgets;
+        rule->rate = limits->rate;
+        limits->n_budgets = 0;
+        if (!rule_has_limits(rule) || (!rule->domain && !draft->prefix_is_valid))
+                return;
+        rule->scope = rule_scope(rule, draft->name);
+        if (!rule->scope)
+                loader->no_memory = true;
+        else if (strcmp(rule->scope, "agent") == 0 || strcmp(rule->scope, "shared") == 0)
+                loader_report(loader, DIAGNOSTIC_ERROR, &limits->place,
+                              "limits of '%s', which is the agent as a whole where budgets are named; give the rule "
+                              "another 'name'",
+                              rule->scope);
+}
+
 /* False: an error was reported. */
 static bool finish_rule(struct loader *loader, const struct yaml_node *node, const struct rule_draft *draft,
                         struct rule *rule, const char *choice, size_t n_errors_before)
@@ -351,14 +361,6 @@ static bool finish_rule(struct loader *loader, const struct yaml_node *node, con
         return loader->n_errors == n_errors && !loader->no_memory;
 }
 
-static void rule_clear(struct rule *rule)
-{
-        free(rule->ports);
-        free(rule->except);
-        free(rule->domain);
-        free(rule->id);
-}
-
 static void read_rule(struct loader *loader, const struct config_schema *schema, struct draft_policy *policy,
                       const struct yaml_node *node, size_t number)
 {
@@ -371,6 +373,9 @@ static void read_rule(struct loader *loader, const struct config_schema *schema,
         if (node->kind == YAML_KIND_MAP)
                 finish_rule(loader, node, &draft, &item.rule,
                             schema == &ingress_schema ? "'cidr'" : "'domain' or 'cidr'", n_errors);
+        if (policy)
+                finish_limits(loader, &draft, policy->name, &item.rule);
+        draft_limits_clear(&draft.limits);
 
         /* Of an ingress rule the form is all that is wanted. */
         if (!policy || loader->n_errors != n_errors || loader->no_memory ||

@@ -13,16 +13,17 @@ static void report_unknown_key(struct loader *loader, const struct config_schema
 {
         const char *names[KEYS_MAX], *closest;
         char list[KEYS_TEXT_MAX] = "";
-        size_t used = 0;
+        size_t used = 0, n_names = 0;
 
         for (size_t i = 0; i < schema->n_keys; i++)
-                names[i] = schema->keys[i].name;
-        closest = suggest_closest(key->text, names, schema->n_keys);
+                if (!(schema->keys[i].flags & KEY_HIDDEN))
+                        names[n_names++] = schema->keys[i].name;
+        closest = suggest_closest(key->text, names, n_names);
         if (closest) {
                 loader_error(loader, key, "unknown key '%.128s'; did you mean '%s'?", key->text, closest);
                 return;
         }
-        for (size_t i = 0; i < schema->n_keys; i++) {
+        for (size_t i = 0; i < n_names; i++) {
                 size_t size = strlen(names[i]);
 
                 if (used + size + 3 > sizeof(list))

@@ -109,9 +109,12 @@ void config_read_size(struct loader *loader, const struct config_key *key, const
         if (!text)
                 return;
         r = parse_size(text, &value);
-        if (r < 0 || value > key->max)
-                loader_error(loader, node, "'%s' is '%.128s'; expected a size such as 4096, 10MiB or 2GB%s", key->name,
-                             text, r == -EINVAL ? "" : ", and less than that");
+        if (r == -EINVAL)
+                loader_error(loader, node, "'%s' is '%.128s'; expected a size such as 4096, 10MiB or 2GB", key->name,
+                             text);
+        else if (r < 0 || value > key->max)
+                loader_error(loader, node, "'%s' is '%.128s'; expected a size such as 10MiB, and at most %llu bytes",
+                             key->name, text, (unsigned long long)key->max);
         else if (value < key->min)
                 loader_error(loader, node, "'%s' is 0; give a size of at least 1, or a deny rule for 'nothing at all'",
                              key->name);

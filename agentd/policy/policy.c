@@ -8,18 +8,26 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "agentd/policy/limits.h"
 #include "agentd/util/macro.h"
+
+void rule_clear(struct rule *rule)
+{
+        free(rule->scope);
+        budgets_free(rule->budgets, rule->n_budgets);
+        free(rule->ports);
+        free(rule->except);
+        free(rule->domain);
+        free(rule->id);
+}
 
 static void policy_free(struct policy *policy)
 {
         if (!policy)
                 return;
-        for (size_t i = 0; i < policy->n_rules; i++) {
-                free(policy->rules[i].ports);
-                free(policy->rules[i].except);
-                free(policy->rules[i].domain);
-                free(policy->rules[i].id);
-        }
+        for (size_t i = 0; i < policy->n_rules; i++)
+                rule_clear(&policy->rules[i]);
+        budgets_free(policy->budgets, policy->n_budgets);
         free(policy->rules);
         free(policy->name);
         free(policy);

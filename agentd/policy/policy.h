@@ -122,6 +122,7 @@ struct config {
 };
 
 void config_free(struct config *config);
+void rule_clear(struct rule *rule); /* what it owns; not the rule itself */
 const struct policy *config_find_policy(const struct config *config, const char *name); /* NULL: none */
 
 const char *verdict_reason_to_string(enum verdict_reason reason); /* "no_rule", ...; never NULL */

@@ -255,25 +255,18 @@ YAML
 version: 1
 guard: [/agents]
 YAML
-        check_fails 4 'budget' 4 <<'YAML'
+        check_fails 4 'bandwidth' 4 <<'YAML'
 version: 1
 policies:
   main:
-    budget: [{bytes: 1GiB, per: day}]
+    bandwidth: 10Mbit
 YAML
-        check_fails 5 'budget' 4 <<'YAML'
+        check_fails 5 'bandwidth' 4 <<'YAML'
 version: 1
 policies:
   main:
     egress:
-      - {cidr: 10.0.0.1, budget: {bytes: 1GiB, per: day}}
-YAML
-        check_fails 5 'rate' 4 <<'YAML'
-version: 1
-policies:
-  main:
-    egress:
-      - {cidr: 10.0.0.1, rate: {connections: 5, per: minute}}
+      - {cidr: 10.0.0.1, bandwidth: 10Mbit}
 YAML
         check_fails 4 'ingress' 4 <<'YAML'
 version: 1
