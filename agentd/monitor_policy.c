@@ -14,6 +14,7 @@
 #include <unistd.h>
 
 #include "agentd/agent/watch.h"
+#include "agentd/policy/limits.h"
 #include "agentd/util/cleanup.h"
 #include "agentd/util/log.h"
 
@@ -48,6 +49,7 @@ static bool text_equal(const char *a, const char *b)
         return a == b || (a && b && strcmp(a, b) == 0);
 }
 
+/* But for its limits. */
 static bool rule_equal(const struct rule *a, const struct rule *b)
 {
         if (!text_equal(a->id, b->id) || a->deny != b->deny || !text_equal(a->domain, b->domain) ||
@@ -72,7 +74,7 @@ static bool policy_rules_equal(const struct policy *a, const struct policy *b)
         if (a->n_rules != b->n_rules)
                 return false;
         for (size_t i = 0; i < a->n_rules; i++)
-                if (!rule_equal(&a->rules[i], &b->rules[i]))
+                if (!rule_equal(&a->rules[i], &b->rules[i]) || !rule_limits_equal(&a->rules[i], &b->rules[i]))
                         return false;
         return true;
 }
@@ -81,19 +83,34 @@ static bool policy_equal(const struct policy *a, const struct policy *b)
 {
         return a->audit == b->audit && a->loopback_allow == b->loopback_allow &&
                a->metadata_allow == b->metadata_allow && a->allow_private == b->allow_private &&
-               policy_rules_equal(a, b);
+               policy_rules_equal(a, b) && policy_limits_equal(a, b);
 }
 
-static void count_rules(const struct policy *from, const struct policy *to, size_t *ret)
-{
-        *ret = 0;
-        for (size_t i = 0; i < to->n_rules; i++) {
-                bool found = false;
+struct rule_changes {
+        size_t added, removed, limited; /* limited: there before and now, with other limits */
+};
 
-                for (size_t k = 0; k < from->n_rules && !found; k++)
-                        found = rule_equal(&to->rules[i], &from->rules[k]);
-                *ret += !found;
+static const struct rule *rule_find_equal(const struct policy *policy, const struct rule *rule)
+{
+        for (size_t i = 0; i < policy->n_rules; i++)
+                if (rule_equal(&policy->rules[i], rule))
+                        return &policy->rules[i];
+        return NULL;
+}
+
+static struct rule_changes count_rules(const struct policy *old, const struct policy *new)
+{
+        struct rule_changes changes = {0};
+
+        for (size_t i = 0; i < new->n_rules; i++) {
+                const struct rule *before = rule_find_equal(old, &new->rules[i]);
+
+                changes.added += !before;
+                changes.limited += before && !rule_limits_equal(before, &new->rules[i]);
         }
+        for (size_t i = 0; i < old->n_rules; i++)
+                changes.removed += !rule_find_equal(new, &old->rules[i]);
+        return changes;
 }
 
 static int change_add(json_t *changes, const char *what, const char *name, const char *change, const char *detail)
@@ -104,20 +121,22 @@ static int change_add(json_t *changes, const char *what, const char *name, const
 
 static void policy_change_add(json_t *changes, const struct policy *old, const struct policy *new)
 {
-        char detail[128] = "other settings changed";
+        char rules[64] = "", mode[32] = "", limits[64] = "", detail[192];
+        struct rule_changes count = {0};
 
-        if (old->n_rules + new->n_rules > 4000) {
-                (void)snprintf(detail, sizeof(detail), "%zu rules before, %zu now", old->n_rules, new->n_rules);
-        } else if (!policy_rules_equal(old, new)) {
-                size_t added, removed;
-
-                count_rules(old, new, &added);
-                count_rules(new, old, &removed);
-                (void)snprintf(detail, sizeof(detail), "%zu rules added, %zu removed", added, removed);
-        } else if (old->audit != new->audit) {
-                (void)snprintf(detail, sizeof(detail), "mode: %s", new->audit ? "audit" : "enforce");
-        }
-        (void)change_add(changes, "policy", new->name, "changed", detail);
+        if (old->n_rules + new->n_rules > 4000)
+                (void)snprintf(rules, sizeof(rules), ", %zu rules before, %zu now", old->n_rules, new->n_rules);
+        else
+                count = count_rules(old, new);
+        if (count.added + count.removed > 0)
+                (void)snprintf(rules, sizeof(rules), ", %zu rules added, %zu removed", count.added, count.removed);
+        if (old->audit != new->audit)
+                (void)snprintf(mode, sizeof(mode), ", mode: %s", new->audit ? "audit" : "enforce");
+        if (count.limited > 0)
+                (void)snprintf(limits, sizeof(limits), ", limits of %zu rules changed", count.limited);
+        (void)snprintf(detail, sizeof(detail), "%s%s%s%s", rules, mode, limits,
+                       policy_limits_equal(old, new) ? "" : ", limits of the agent changed");
+        (void)change_add(changes, "policy", new->name, "changed", detail[0] ? detail + 2 : "other settings changed");
 }
 
 static const struct agent_spec *spec_find(const struct config *config, const char *name)
@@ -130,8 +149,9 @@ static const struct agent_spec *spec_find(const struct config *config, const cha
 
 static bool dns_equal(const struct dns_settings *a, const struct dns_settings *b)
 {
-        if (a->n_upstreams != b->n_upstreams || a->dnssec != b->dnssec || a->min_ttl_s != b->min_ttl_s ||
-            a->max_ttl_s != b->max_ttl_s || a->grace_s != b->grace_s || a->blocked != b->blocked)
+        if (!rate_equal(&a->rate, &b->rate) || a->n_upstreams != b->n_upstreams || a->dnssec != b->dnssec ||
+            a->min_ttl_s != b->min_ttl_s || a->max_ttl_s != b->max_ttl_s || a->grace_s != b->grace_s ||
+            a->blocked != b->blocked)
                 return false;
         for (size_t i = 0; i < a->n_upstreams; i++)
                 if (strcmp(a->upstreams[i], b->upstreams[i]) != 0)
