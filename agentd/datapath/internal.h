@@ -8,6 +8,7 @@
 #include <bpf/libbpf.h>
 #include <uthash.h>
 
+#include "agentd/abi_budget.h"
 #include "agentd/abi_test.h"
 #include "agentd/datapath/datapath.h"
 #include "agentd/util/macro.h"
@@ -54,6 +55,44 @@ struct free_run {
         __u32 index;
 };
 
+/* What a key stands for: a ledger or a bucket. */
+struct limit_slot {
+        UT_hash_handle hh; /* key: key */
+        struct limit_id_key key;
+        __u32 id;
+        __u32 references; /* 0: a former daemon's, taken by nobody since the start */
+};
+
+enum set_state {
+        SET_FREE = 0,
+        SET_OWN = 1,
+        SET_FORMER = 2, /* a former daemon's: agents may still be led there, until the sweep */
+};
+
+enum { SET_LEDGERS = 2 * LEDGERS_PER_FLOW };
+
+/* The i-th ledger of a set, both directions in a row. 0: none. */
+static inline __u32 set_ledger(const struct limit_set *set, size_t i)
+{
+        return set->ledgers[i / LEDGERS_PER_FLOW][i % LEDGERS_PER_FLOW];
+}
+
+struct limit_tables {
+        struct ledger *ledgers; /* these five are mmapped */
+        struct limit_set *sets;
+        struct lease *leases; /* n_cpus runs of LIMIT_SETS_MAX */
+        struct bucket *buckets;
+        struct budget_clock *clock;
+        __u32 n_cpus;
+        struct limit_slot *slots;
+        struct limit_slot *by_id[LIMIT_BUCKET + 1][LEDGERS_MAX]; /* by enum limit_kind */
+        bool held[LIMIT_BUCKET + 1][LEDGERS_MAX];                /* by a set of a former daemon's */
+        __u32 next_id[LIMIT_BUCKET + 1];
+        __u8 set_states[LIMIT_SETS_MAX]; /* enum set_state */
+        __u32 sets_end;                  /* none from here on is in use */
+        __u64 leased[LEDGERS_MAX];       /* of one pass over the leases */
+};
+
 struct datapath {
         char *directory;
         int lock_fd;
@@ -76,6 +115,7 @@ struct datapath {
         size_t n_hosts, n_cidrs, n_learned;
         int n_cpus;
         void *line_buffer; /* one struct agent_line for each possible CPU */
+        struct limit_tables limits;
 };
 
 int datapath_links_adopt(struct datapath *datapath);
@@ -90,3 +130,24 @@ struct policy_slot *datapath_policy_find(struct datapath *datapath, __u32 versio
 /* Calls back for every key of a map with its value, in batches. */
 int datapath_map_each(int fd, size_t key_size, size_t value_size,
                       int (*function)(void *context, const void *key, const void *value), void *context);
+
+/* Maps the tables of budgets and learns what a former daemon left in them. -EBADMSG, with *error: what is there makes
+ * no sense. */
+int datapath_limits_adopt(struct datapath *datapath, struct datapath_error *error);
+void datapath_limits_close(struct datapath *datapath);
+
+/* Keys. find: NULL when there is none. new: an id that nothing uses, still unknown to all; add: known from here on, to
+ * the next daemon too (on failure the slot is freed); drop: forgotten, its ledger or bucket cleared. */
+struct limit_slot *datapath_limit_find(struct datapath *datapath, enum limit_kind kind, const char *key);
+int datapath_limit_new(struct datapath *datapath, enum limit_kind kind, const char *key, struct limit_slot **ret);
+int datapath_limit_add(struct datapath *datapath, struct limit_slot *slot);
+void datapath_limit_drop(struct datapath *datapath, struct limit_slot *slot);
+int datapath_limit_ids_adopt(struct datapath *datapath);
+void datapath_limit_ids_free(struct datapath *datapath);
+
+/* Leases. return: those on one set, back to its ledgers; collect: back to the ledgers, those of all sets that hold this
+ * one; leased: what CPUs hold of this one in its window (16 bits); leased_all: of every ledger, into tables->leased. */
+void datapath_leases_return(struct limit_tables *tables, __u32 set_id);
+void datapath_leases_collect(struct limit_tables *tables, __u32 ledger_id);
+__u64 datapath_leased(const struct limit_tables *tables, __u32 ledger_id);
+void datapath_leased_all(struct limit_tables *tables);

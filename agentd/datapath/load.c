@@ -270,6 +270,20 @@ static int stamp_abi(struct datapath *datapath)
         return bpf_map_update_elem(bpf_map__fd(datapath->skeleton->maps.abi), &key, &stamp, BPF_ANY);
 }
 
+/* A run of leases for each CPU that may ever come up. */
+static int size_leases(struct datapath *datapath, struct datapath_error *error)
+{
+        if (datapath->n_cpus > BUDGET_CPUS_MAX) {
+                (void)snprintf(error->text, sizeof(error->text),
+                               "this machine may have %d CPUs; budgets are counted on at most %d", datapath->n_cpus,
+                               BUDGET_CPUS_MAX);
+                return -EOPNOTSUPP;
+        }
+        datapath->skeleton->rodata->budget_cpus = (__u32)datapath->n_cpus;
+        return bpf_map__set_max_entries(datapath->skeleton->maps.leases,
+                                        (__u32)datapath->n_cpus * (__u32)LIMIT_SETS_MAX);
+}
+
 static int load(struct datapath *datapath, struct datapath_error *error)
 {
         int r;
@@ -277,6 +291,9 @@ static int load(struct datapath *datapath, struct datapath_error *error)
         datapath->skeleton = agentd_bpf__open();
         if (!datapath->skeleton)
                 return -errno;
+        r = size_leases(datapath, error);
+        if (r < 0)
+                return r;
         r = pin_maps(datapath);
         if (r < 0)
                 return r;
@@ -384,6 +401,9 @@ int datapath_new(const char *directory, struct datapath_error *error, struct dat
         r = datapath_policies_adopt(datapath);
         if (r < 0)
                 return r;
+        r = datapath_limits_adopt(datapath, error);
+        if (r < 0)
+                return r;
         r = datapath_links_adopt(datapath);
         if (r < 0)
                 return r;
@@ -397,6 +417,7 @@ void datapath_free(struct datapath *datapath)
         if (!datapath)
                 return;
         datapath_links_close(datapath);
+        datapath_limits_close(datapath);
         datapath_policies_free(datapath);
         ring_buffer__free(datapath->rings);
         if (datapath->counters)
