@@ -31,6 +31,12 @@
 #define BUDGET_XCHG(pointer, value)   __atomic_exchange_n(pointer, value, __ATOMIC_SEQ_CST)
 #endif
 
+#ifdef __bpf__
+#define BUDGET_UNROLL _Pragma("unroll")
+#else
+#define BUDGET_UNROLL
+#endif
+
 enum {
         LEASE_JIFFIES_MAX = 32,      /* a lease's life: 32 ms to 320 ms, by the kernel's HZ */
         LEASE_MARGIN_MS = 400,       /* no lease when a window ends within this */
@@ -210,7 +216,7 @@ static __always_inline void budget_lease_return(const void *tables, const struct
         if (LEASE_BYTES(word) == 0)
                 return;
 
-#pragma unroll
+        BUDGET_UNROLL
         for (int i = 0; i < LEDGERS_PER_FLOW; i++) {
                 __u32 id = set->ledgers[direction][i];
 
@@ -225,7 +231,7 @@ static __always_inline bool budget_set_holds(const struct limit_set *set, __u32 
 {
         bool found = false;
 
-#pragma unroll
+        BUDGET_UNROLL
         for (int i = 0; i < LEDGERS_PER_FLOW; i++)
                 found |= set->ledgers[direction & 1][i] == id;
         return found;
