@@ -32,6 +32,9 @@ struct draft_references {
         size_t n_items, capacity;
 };
 
+/* One more is too many for one direction at least, and an error. */
+enum { DRAFT_BUDGETS_MAX = 2 * LEDGERS_PER_FLOW + 1 };
+
 /* `budget` and `rate` of a rule or of a policy, its own. */
 struct draft_limits {
         struct budget *budgets; /* without owners until draft_limits_own() */
@@ -55,10 +58,12 @@ struct draft_policy {
         struct draft_policy **parents; /* as extends, once resolved; NULL: no such policy */
         struct draft_rule *rules;      /* own: egress, then deny */
         size_t n_rules, capacity;
-        int mode, loopback, metadata, allow_private; /* -1: not said */
-        struct draft_limits limits;                  /* own */
-        const struct budget *budgets[BUDGET_SLOTS];  /* with those of the parents, once settled */
-        const struct rate *rate;                     /* own or a parent's, once settled; NULL: none */
+        int mode, loopback, metadata, allow_private;     /* -1: not said */
+        struct draft_limits limits;                      /* own */
+        const struct budget *budgets[DRAFT_BUDGETS_MAX]; /* once settled: those of the parents, then own */
+        size_t n_budgets;
+        bool limits_reported;
+        const struct rate *rate; /* own or a parent's, once settled; NULL: none */
         enum draft_state state;
         unsigned depth;
         size_t visited; /* the number of the last walk that came by */

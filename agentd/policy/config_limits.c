@@ -2,8 +2,8 @@
 /*
  * `budget`, `rate`, `bandwidth`: read, inherited through `extends`, and counted against what the kernel can hold.
  *
- * Of the budgets that a policy has from its parents, one replaces another only where both would be the same ledger: the
- * policy's own first, else the smallest. Limits are never loosened by a parent.
+ * A policy's own budget replaces the inherited ones of the same period, directions and sharing. Where parents differ,
+ * the smallest holds; of shared ones, all do: each is a ledger of the policy that declares it.
  */
 #include <errno.h>
 #include <stdint.h>
@@ -191,95 +191,101 @@ static bool rate_is_stricter(const struct rate *a, const struct rate *b)
         return x != y ? x < y : a->burst < b->burst;
 }
 
-/* Two shared ledgers of different policies are not one: neither may stand for the other. */
-static void report_shared_twice(struct loader *loader, const struct draft_policy *policy, const struct budget *a,
-                                const struct budget *b)
+static const char *direction_to_string(unsigned direction)
 {
-        char buffer[BUDGET_TEXT_MAX];
+        return budget_directions_to_string((enum budget_directions)(1u << direction));
+}
 
-        loader_report(
-                loader, DIAGNOSTIC_ERROR, &policy->place,
-                "policy '%s' extends '%s' and '%s', which both have a budget for 'shared/%s'; extend one of them, "
-                "or give the policy one of its own",
-                policy->name, a->owner, b->owner, budget_format(a, buffer));
+static bool budget_is_of(const struct budget *budget, unsigned direction)
+{
+        return budget->directions & (1u << direction);
+}
+
+static size_t count_budgets(const struct draft_policy *policy, unsigned direction)
+{
+        size_t n = 0;
+
+        for (size_t i = 0; i < policy->n_budgets; i++)
+                n += budget_is_of(policy->budgets[i], direction);
+        return n;
+}
+
+static void inherit_budget(struct draft_policy *policy, const struct budget *budget)
+{
+        for (size_t i = 0; i < policy->limits.n_budgets; i++)
+                if (budget_slot(&policy->limits.budgets[i]) == budget_slot(budget))
+                        return;
+        for (size_t i = 0; i < policy->n_budgets; i++) {
+                if (policy->budgets[i] == budget)
+                        return;
+                if (budget->shared || budget_slot(policy->budgets[i]) != budget_slot(budget))
+                        continue;
+                if (budget->bytes < policy->budgets[i]->bytes)
+                        policy->budgets[i] = budget;
+                return;
+        }
+        if (policy->n_budgets < DRAFT_BUDGETS_MAX)
+                policy->budgets[policy->n_budgets++] = budget;
+}
+
+static void check_policy_budgets(struct loader *loader, struct draft_policy *policy)
+{
+        const struct draft_limits *own = &policy->limits;
+
+        for (unsigned direction = DIRECTION_EGRESS; direction <= DIRECTION_INGRESS; direction++) {
+                const struct place *place = &policy->place;
+
+                if (count_budgets(policy, direction) <= LEDGERS_PER_FLOW || policy->limits_reported)
+                        continue;
+                for (size_t i = 0; i < own->n_budgets; i++)
+                        if (budget_is_of(&own->budgets[i], direction))
+                                place = &own->budgets[i].place;
+                policy->limits_reported = true;
+                loader_report(loader, DIAGNOSTIC_ERROR, place,
+                              "policy '%s' has more than %d budgets on each packet of %s traffic, inherited ones "
+                              "included; remove some of them",
+                              policy->name, LEDGERS_PER_FLOW, direction_to_string(direction));
+        }
 }
 
 void config_settle_limits(struct loader *loader, struct draft_policy *policy)
 {
         const struct draft_limits *own = &policy->limits;
 
-        for (size_t i = 0; i < own->n_budgets; i++)
-                policy->budgets[budget_slot(&own->budgets[i])] = &own->budgets[i];
+        for (size_t i = 0; i < policy->extends.n_items; i++) {
+                const struct draft_policy *parent = policy->parents[i];
+
+                if (!parent)
+                        continue;
+                policy->limits_reported = policy->limits_reported || parent->limits_reported;
+                for (size_t k = 0; k < parent->n_budgets; k++)
+                        inherit_budget(policy, parent->budgets[k]);
+                if (parent->rate && (!policy->rate || rate_is_stricter(parent->rate, policy->rate)))
+                        policy->rate = parent->rate;
+        }
+        for (size_t i = 0; i < own->n_budgets && policy->n_budgets < DRAFT_BUDGETS_MAX; i++)
+                policy->budgets[policy->n_budgets++] = &own->budgets[i];
         if (own->rate.connections > 0)
                 policy->rate = &own->rate;
-
-        for (size_t slot = 0; slot < BUDGET_SLOTS; slot++) {
-                const struct budget *least = NULL;
-
-                for (size_t i = 0; i < policy->extends.n_items && !policy->budgets[slot]; i++) {
-                        const struct budget *budget = policy->parents[i] ? policy->parents[i]->budgets[slot] : NULL;
-
-                        if (!budget || budget == least)
-                                continue;
-                        if (least && least->shared && least->owner && budget->owner) {
-                                report_shared_twice(loader, policy, least, budget);
-                                break;
-                        }
-                        if (!least || budget->bytes < least->bytes)
-                                least = budget;
-                }
-                if (least)
-                        policy->budgets[slot] = least;
-        }
-        for (size_t i = 0; i < policy->extends.n_items && own->rate.connections == 0; i++) {
-                const struct rate *rate = policy->parents[i] ? policy->parents[i]->rate : NULL;
-
-                if (rate && (!policy->rate || rate_is_stricter(rate, policy->rate)))
-                        policy->rate = rate;
-        }
-}
-
-static const char *direction_to_string(unsigned direction)
-{
-        return budget_directions_to_string((enum budget_directions)(1u << direction));
-}
-
-/* How many of a policy's own (inherited ones included) are on each packet of a direction. */
-static size_t count_of_agent(struct loader *loader, const struct draft_policy *policy, unsigned direction)
-{
-        const struct place *place = &policy->place;
-        size_t n = 0;
-
-        for (size_t slot = 0; slot < BUDGET_SLOTS; slot++)
-                if (policy->budgets[slot] && (policy->budgets[slot]->directions & (1u << direction)))
-                        n++;
-        if (n <= LEDGERS_PER_FLOW)
-                return n;
-        for (size_t i = 0; i < policy->limits.n_budgets; i++)
-                if (policy->limits.budgets[i].directions & (1u << direction))
-                        place = &policy->limits.budgets[i].place;
-        loader_report(loader, DIAGNOSTIC_ERROR, place,
-                      "policy '%s' has %zu budgets for each packet of %s traffic, inherited ones included; at most %d",
-                      policy->name, n, direction_to_string(direction), LEDGERS_PER_FLOW);
-        return 0; /* said once is enough */
+        check_policy_budgets(loader, policy);
 }
 
 static void check_rule_budgets(struct loader *loader, const struct draft_policy *policy, struct draft_rule *draft,
-                               unsigned direction, size_t n_of_agent)
+                               unsigned direction)
 {
         const struct rule *rule = &draft->rule;
         const struct place *place = &rule->place;
-        size_t n = n_of_agent;
+        size_t n_of_agent = count_budgets(policy, direction), n = n_of_agent;
 
         for (size_t i = 0; i < rule->n_budgets; i++)
-                if ((rule->budgets[i].directions & (1u << direction)) && ++n == LEDGERS_PER_FLOW + 1)
+                if (budget_is_of(&rule->budgets[i], direction) && ++n == LEDGERS_PER_FLOW + 1)
                         place = &rule->budgets[i].place;
-        if (n <= LEDGERS_PER_FLOW || draft->limits_reported)
+        if (n <= LEDGERS_PER_FLOW || draft->limits_reported || policy->limits_reported)
                 return;
         draft->limits_reported = true;
         loader_report(loader, DIAGNOSTIC_ERROR, place,
-                      "%zu budgets for each packet of %s traffic: %zu of policy '%s' and %zu of the rule; at most %d",
-                      n, direction_to_string(direction), n_of_agent, policy->name, n - n_of_agent, LEDGERS_PER_FLOW);
+                      "%zu budgets on each packet of %s traffic: %zu of policy '%s' and %zu of the rule; at most %d", n,
+                      direction_to_string(direction), n_of_agent, policy->name, n - n_of_agent, LEDGERS_PER_FLOW);
 }
 
 static int scope_compare(const void *a, const void *b)
@@ -319,10 +325,7 @@ void config_check_limits(struct loader *loader, const struct draft_policy *polic
                          size_t n_rules)
 {
         _cleanup_free_ struct draft_rule **limited = NULL;
-        size_t of_agent[2], n_limited = 0;
-
-        for (unsigned direction = DIRECTION_EGRESS; direction <= DIRECTION_INGRESS; direction++)
-                of_agent[direction] = count_of_agent(loader, policy, direction);
+        size_t n_limited = 0;
 
         limited = calloc(LIMIT_CLASSES_MAX, sizeof(*limited));
         if (!limited) {
@@ -335,7 +338,7 @@ void config_check_limits(struct loader *loader, const struct draft_policy *polic
                 if (!rule_has_limits(&draft->rule) || !draft->rule.scope)
                         continue;
                 for (unsigned direction = DIRECTION_EGRESS; direction <= DIRECTION_INGRESS; direction++)
-                        check_rule_budgets(loader, policy, draft, direction, of_agent[direction]);
+                        check_rule_budgets(loader, policy, draft, direction);
                 if (n_limited == LIMIT_CLASSES_MAX - 1 || i >= RULE_NONE) {
                         loader_report(
                                 loader, DIAGNOSTIC_ERROR, &draft->rule.place,
@@ -351,23 +354,15 @@ void config_check_limits(struct loader *loader, const struct draft_policy *polic
 
 int config_build_limits(const struct draft_policy *draft, struct policy *policy)
 {
-        struct budget list[BUDGET_SLOTS];
-        const struct draft_limits *own = &draft->limits;
-        size_t n = 0;
+        struct budget list[DRAFT_BUDGETS_MAX];
         int r;
 
-        for (size_t slot = 0; slot < BUDGET_SLOTS; slot++) {
-                const struct budget *budget = draft->budgets[slot];
-
-                if (budget && (budget < own->budgets || budget >= own->budgets + own->n_budgets))
-                        list[n++] = *budget;
-        }
-        for (size_t i = 0; i < own->n_budgets; i++)
-                list[n++] = own->budgets[i];
-        r = budgets_copy(list, n, &policy->budgets);
+        for (size_t i = 0; i < draft->n_budgets; i++)
+                list[i] = *draft->budgets[i];
+        r = budgets_copy(list, draft->n_budgets, &policy->budgets);
         if (r < 0)
                 return r;
-        policy->n_budgets = n;
+        policy->n_budgets = draft->n_budgets;
         if (draft->rate)
                 policy->rate = *draft->rate;
         return 0;

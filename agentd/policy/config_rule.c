@@ -335,11 +335,6 @@ static void finish_limits(struct loader *loader, struct rule_draft *draft, const
         rule->scope = rule_scope(rule, draft->name);
         if (!rule->scope)
                 loader->no_memory = true;
-        else if (strcmp(rule->scope, "agent") == 0 || strcmp(rule->scope, "shared") == 0)
-                loader_report(loader, DIAGNOSTIC_ERROR, &limits->place,
-                              "limits of '%s', which is the agent as a whole where budgets are named; give the rule "
-                              "another 'name'",
-                              rule->scope);
 }
 
 /* False: an error was reported. */
