@@ -12,6 +12,7 @@
 #include <string.h>
 
 #include "agentd/datapath/internal.h"
+#include "agentd/datapath/ledger_map.h"
 #include "tests/bench/bench.h"
 
 enum { REPEAT = 30000, TCP_SYN = 0x02, TCP_ACK = 0x10 };
@@ -180,4 +181,81 @@ int bench_program(struct bench *bench)
                 bpf_policy_free(policy);
         }
         return 0;
+}
+
+/* A flow with so many ledgers: the same program and packet, published with that set of limits. */
+struct budgeted {
+        struct bench *bench;
+        struct packet packet;
+        __u32 version;
+        struct datapath_limits limits;
+};
+
+static __u64 budgeted_turn(struct contender *contender, unsigned n)
+{
+        struct budgeted *budgeted = contender->context;
+        struct contender inner = {.fd = contender->fd, .context = &budgeted->packet};
+
+        datapath_agent_publish_limits(budgeted->bench->world->datapath, 0, budgeted->version, WORD_LOOPBACK_ALLOW,
+                                      budgeted->limits);
+        return turn(&inner, n);
+}
+
+int bench_budget(struct bench *bench)
+{
+        static const char part[] = "Byte budgets, whole egress program, one packet (BPF_PROG_TEST_RUN)";
+        static const unsigned counts[] = {0, 0, 1, 2, 4, 8};
+        static const enum budget_period periods[] = {PERIOD_HOUR,  PERIOD_DAY,  PERIOD_WEEK, PERIOD_MONTH,
+                                                     PERIOD_TOTAL, PERIOD_HOUR, PERIOD_DAY,  PERIOD_MONTH};
+        struct datapath *datapath = bench->world->datapath;
+        struct budgeted budgeted[ARRAY_SIZE(counts)] = {};
+        struct contender c[ARRAY_SIZE(counts)] = {};
+        struct bpf_policy *policy = NULL;
+        __u32 ids[LEDGERS_PER_FLOW] = {};
+        int r = bench_policy(bench, 10, &policy);
+
+        for (unsigned i = 0; r == 0 && i < ARRAY_SIZE(ids); i++) {
+                char key[32];
+                bool made;
+
+                (void)snprintf(key, sizeof(key), "bench/%u", i);
+                r = datapath_ledger_get(datapath, key, periods[i], 1, 1ull << 46, &ids[i], &made);
+        }
+        for (unsigned i = 0; r == 0 && i < ARRAY_SIZE(counts); i++) {
+                struct limit_set set = {};
+
+                for (unsigned k = 0; k < counts[i]; k++)
+                        set.ledgers[DIRECTION_EGRESS][k] = (__u16)ids[k];
+                budgeted[i] = (struct budgeted){.bench = bench,
+                                                .packet = packet_of(AF_INET, host_of(10), IPPROTO_TCP, TCP_ACK),
+                                                .version = policy->version,
+                                                .limits = {.count = 1}};
+                if (counts[i])
+                        r = datapath_limits_make(datapath, &set, 1, &budgeted[i].limits);
+                c[i] = (struct contender){"budgets", budgeted_turn,
+                                          bpf_program__fd(datapath->skeleton->progs.agentd_egress), &budgeted[i]};
+        }
+        if (r == 0) {
+                bench_series(c, ARRAY_SIZE(c), REPEAT, 3 * NSEC_PER_SEC);
+                bench_noise(part, "no budget", c[0].best, c[1].best, "ns");
+                for (unsigned i = 2; i < ARRAY_SIZE(counts); i++) {
+                        char count[8];
+
+                        (void)snprintf(count, sizeof(count), "%u", counts[i]);
+                        bench_report((struct bench_row){part, label("established TCP over IPv4, %s ledgers", count),
+                                                        "no budget", "ns", c[i].best, c[0].best, BENCH_PLUS, true,
+                                                        false, 4});
+                }
+        }
+        datapath_agent_publish(datapath, 0, 0, 0);
+        for (unsigned i = 0; i < ARRAY_SIZE(counts); i++)
+                if (budgeted[i].limits.first)
+                        datapath_limits_free(datapath, budgeted[i].limits);
+        for (unsigned i = 0; i < ARRAY_SIZE(ids); i++)
+                if (ids[i])
+                        datapath_ledger_put(datapath, ids[i]);
+        if (policy)
+                (void)datapath_policy_remove(datapath, policy->version);
+        bpf_policy_free(policy);
+        return r;
 }

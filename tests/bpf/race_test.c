@@ -56,7 +56,8 @@ static struct match_list *list_of(__u16 port)
         struct match_list *list = calloc(1, sizeof(*list) + sizeof(list->matches[0]));
 
         list->n_matches = 1;
-        list->matches[0] = (struct match){PROTOCOL_TCP, MATCH_BY_NAME, port, port, 0};
+        list->matches[0] =
+                (struct match){.protocols = PROTOCOL_TCP, .flags = MATCH_BY_NAME, .port_low = port, .port_high = port};
         return list;
 }
 
