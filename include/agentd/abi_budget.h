@@ -39,6 +39,10 @@ enum budget_period {
 #define LEDGER_WINDOW(word)        ((__u16)((word) >> LEDGER_BYTES_BITS))
 #define LEDGER_BYTES(word)         ((word)&LEDGER_BYTES_MAX)
 
+enum budget_flag {
+        BUDGET_FORCE = 1, /* audit mode: charge, whatever is left */
+};
+
 enum ledger_told {
         TOLD_80 = 1,
         TOLD_100 = 2, /* a packet was refused, or nothing is left */

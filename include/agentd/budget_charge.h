@@ -50,10 +50,6 @@ enum {
         BUDGET_SWEEP_FAR_JIFFIES = 25,
 };
 
-enum budget_flag {
-        BUDGET_FORCE = 1, /* audit mode: charge, whatever is left */
-};
-
 #define BUDGET_LOOK_UNSTABLE (1ull << 63) /* the window ends soon: lease nothing */
 #define BUDGET_LOOK_REFUSED  (1ull << 62) /* a packet has been refused in this window */
 #define BUDGET_LOOK_BYTES    (BUDGET_LOOK_REFUSED - 1)
