@@ -101,44 +101,6 @@ static int array_reserve(void **array, size_t *capacity, size_t n, size_t size)
         return 0;
 }
 
-static const char *scope_of_rule(const struct rule *rule)
-{
-        return rule->scope ?: rule->id;
-}
-
-/* Would this rule's scope read like one of the agent's own, of a shared one, or like what is put in front here? */
-static bool scope_is_reserved(const char *scope)
-{
-        static const char *const words[] = {"agent", "shared", "rule"};
-
-        for (size_t i = 0; i < ARRAY_SIZE(words); i++) {
-                size_t length = strlen(words[i]);
-
-                if (strncmp(scope, words[i], length) == 0 && strchr("/@", scope[length])) /* or its end */
-                        return true;
-        }
-        return false;
-}
-
-/*
- * "agent", "claude", "shared", "shared/claude", and behind it what budget_format() says. Read from its end, a scope
- * comes apart in one way only, so two scopes of an agent are never the same text: that of a rule called "agent" is
- * "rule/agent". owner: after "shared", or NULL.
- */
-static char *scope_text(const struct rule *rule, bool shared, const char *owner, const char *suffix)
-{
-        const char *name = rule ? scope_of_rule(rule) : NULL;
-        char *text = NULL;
-        int r;
-
-        if (shared)
-                r = asprintf(&text, "shared%s%s%s%s/%s", owner ? "@" : "", owner ?: "", name ? "/" : "", name ?: "",
-                             suffix);
-        else
-                r = asprintf(&text, "%s%s/%s", name && scope_is_reserved(name) ? "rule/" : "", name ?: "agent", suffix);
-        return r < 0 ? NULL : text;
-}
-
 /* "agent/NAME/SCOPE" or "policy/OWNER/SCOPE"; "sha256/" and the digest of that in hex where it is too long for a key.
  */
 static int key_text(const char *kind, const char *name, const char *scope, char ret[static LEDGER_KEY_MAX - 1])
@@ -170,11 +132,11 @@ static int key_text(const char *kind, const char *name, const char *scope, char 
 static int item_scope(struct planner *planner, const struct budget *budget, const struct rule *rule, const char *suffix,
                       char **ret)
 {
-        _cleanup_free_ char *scope = scope_text(rule, budget->shared, NULL, suffix);
+        _cleanup_free_ char *scope = limit_scope(rule, budget->shared, NULL, suffix);
 
         if (scope && budget->shared && taken_find(planner->scopes, scope)) {
                 free(scope);
-                scope = scope_text(rule, budget->shared, budget->owner, suffix);
+                scope = limit_scope(rule, budget->shared, budget->owner, suffix);
         }
         if (!scope)
                 return -ENOMEM;
@@ -192,7 +154,7 @@ static int planner_add_budget(struct planner *planner, const struct budget *budg
         int r;
 
         budget_format(budget, suffix);
-        key_scope = scope_text(rule, budget->shared, NULL, suffix);
+        key_scope = limit_scope(rule, budget->shared, NULL, suffix);
         if (!key_scope)
                 return -ENOMEM;
         r = key_text(budget->shared ? "policy" : "agent", budget->shared ? budget->owner : planner->agent, key_scope,
@@ -253,7 +215,7 @@ static int planner_add_rate(struct planner *planner, const struct rate *rate, co
                 *ret_bucket = -1;
                 return 0;
         }
-        scope = scope_text(rule, false, NULL, "rate");
+        scope = limit_scope(rule, false, NULL, "rate");
         if (!scope)
                 return -ENOMEM;
         r = key_text("agent", planner->agent, scope, key);

@@ -17,12 +17,25 @@ struct explain_learned {
 /* Looks up what was learned; context is the caller's. NULL function: nothing was learned. */
 typedef struct explain_learned (*explain_learned_fn)(void *context, const struct address *address);
 
+/* How it stands with a budget's ledger, where somebody knows. */
+struct explain_ledger {
+        const char *scope; /* what it is called, until the next call; NULL: limit_scope() without an owner */
+        __u64 used;
+        __u64 limit; /* with what was granted in this window */
+};
+
+/* rule: whose budget it is; NULL: the agent's. Both are of the compiled policy. false: not known; *ret is untouched. */
+typedef bool (*explain_ledger_fn)(void *context, const struct rule *rule, const struct budget *budget,
+                                  struct explain_ledger *ret);
+
 struct explain_input {
         const struct compiled_policy *compiled;
         __u32 word_flags; /* compiled->word_flags, plus WORD_QUARANTINE where it is set */
         explain_learned_fn learned;
         void *learned_context;
         __u64 now_ns;
+        explain_ledger_fn ledger; /* for reports; NULL: nothing is known, budgets are shown as they are written */
+        void *ledger_context;
 };
 
 void policy_explain(const struct explain_input *input, const struct flow *flow, struct verdict *ret);

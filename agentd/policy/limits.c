@@ -101,6 +101,40 @@ char *rule_scope(const struct rule *rule, const char *name)
         return text;
 }
 
+/* A rule that was made by hand has none. */
+static const char *scope_of_rule(const struct rule *rule)
+{
+        return rule->scope ?: rule->id;
+}
+
+/* Would this rule's scope read like one of the agent's own, of a shared one, or like what is put in front here? */
+static bool scope_is_reserved(const char *scope)
+{
+        static const char *const words[] = {"agent", "shared", "rule"};
+
+        for (size_t i = 0; i < ARRAY_SIZE(words); i++) {
+                size_t length = strlen(words[i]);
+
+                if (strncmp(scope, words[i], length) == 0 && strchr("/@", scope[length])) /* or its end */
+                        return true;
+        }
+        return false;
+}
+
+char *limit_scope(const struct rule *rule, bool shared, const char *owner, const char *suffix)
+{
+        const char *name = rule ? scope_of_rule(rule) : NULL;
+        char *text = NULL;
+        int r;
+
+        if (shared)
+                r = asprintf(&text, "shared%s%s%s%s/%s", owner ? "@" : "", owner ?: "", name ? "/" : "", name ?: "",
+                             suffix);
+        else
+                r = asprintf(&text, "%s%s/%s", name && scope_is_reserved(name) ? "rule/" : "", name ?: "agent", suffix);
+        return r < 0 ? NULL : text;
+}
+
 bool rule_has_limits(const struct rule *rule)
 {
         return rule->n_budgets > 0 || rule->rate.connections > 0;

@@ -21,6 +21,13 @@ const char *budget_format(const struct budget *budget, char *buffer);
  * and UDP. To be freed; NULL: no memory. */
 char *rule_scope(const struct rule *rule, const char *name);
 
+/*
+ * "agent", "claude", "shared", "shared/claude", and behind it a slash and suffix. Read from its end, a scope comes
+ * apart in one way only, so two scopes of an agent are never the same text: that of a rule called "agent" is
+ * "rule/agent". rule: NULL for the agent as a whole. owner: after "shared", or NULL. To be freed; NULL: no memory.
+ */
+char *limit_scope(const struct rule *rule, bool shared, const char *owner, const char *suffix);
+
 bool rule_has_limits(const struct rule *rule);
 
 /* Do they say the same? Where they stand does not matter. */

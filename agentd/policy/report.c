@@ -3,6 +3,7 @@
  * Diagnostics, policies and whole configurations as JSON, and that JSON as text.
  */
 #include "agentd/policy/report.h"
+#include "agentd/policy/report_limits.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -96,11 +97,12 @@ static json_t *rule_json(const struct rule *rule)
 
         for (size_t i = 0; except && i < rule->n_except; i++)
                 json_array_append_new(except, json_string(prefix_format(&rule->except[i], buffer)));
-        return json_pack("{s:o,s:s,s:o,s:o,s:o,s:o,s:o,s:i,s:i}", "id", text_json(rule->id), "action",
+        return json_pack("{s:o,s:s,s:o,s:o,s:o,s:o,s:o,s:o,s:o,s:i,s:i}", "id", text_json(rule->id), "action",
                          rule->deny ? "deny" : "allow", "domain", text_json(rule->domain), "cidr",
                          rule->domain ? json_null() : json_string(prefix_format(&rule->cidr, buffer)), "except", except,
-                         "ports", ports_json(rule), "file", text_json(rule->place.file), "line", (int)rule->place.line,
-                         "column", (int)rule->place.column);
+                         "ports", ports_json(rule), "budget", report_budgets_json(rule->budgets, rule->n_budgets),
+                         "rate", report_rate_json(&rule->rate, "connections"), "file", text_json(rule->place.file),
+                         "line", (int)rule->place.line, "column", (int)rule->place.column);
 }
 
 json_t *report_policy_json(const struct config *config, const struct policy *policy)
@@ -115,11 +117,12 @@ json_t *report_policy_json(const struct config *config, const struct policy *pol
                 for (size_t i = 0; rules && i < policy->n_rules; i++)
                         if (policy->rules[i].deny == deny)
                                 json_array_append_new(rules, rule_json(&policy->rules[i]));
-        return json_pack("{s:o,s:s,s:s,s:s,s:b,s:o,s:i,s:o,s:o}", "name", text_json(policy->name), "mode",
+        return json_pack("{s:o,s:s,s:s,s:s,s:b,s:o,s:o,s:o,s:i,s:o,s:o}", "name", text_json(policy->name), "mode",
                          policy->audit ? "audit" : "enforce", "loopback", policy->loopback_allow ? "allow" : "deny",
                          "metadata", policy->metadata_allow ? "allow" : "deny", "allow_private", policy->allow_private,
-                         "file", text_json(policy->place.file), "line", (int)policy->place.line, "agents", agents,
-                         "rules", rules);
+                         "budget", report_budgets_json(policy->budgets, policy->n_budgets), "rate",
+                         report_rate_json(&policy->rate, "connections"), "file", text_json(policy->place.file), "line",
+                         (int)policy->place.line, "agents", agents, "rules", rules);
 }
 
 static const char *text_of(const json_t *object, const char *key)
@@ -164,6 +167,7 @@ static void print_rule(const json_t *rule, FILE *out)
                 fprintf(out, "%s%s", i == 0 ? "  except " : ", ", json_string_value(json_array_get(except, i)));
         fprintf(out, "  (%s, %s:%lld)\n", text_of(rule, "id"), text_of(rule, "file"),
                 (long long)json_integer_value(json_object_get(rule, "line")));
+        report_limits_text(rule, "                 ", out);
 }
 
 void report_policy_text(const json_t *policy, FILE *out)
@@ -183,6 +187,7 @@ void report_policy_text(const json_t *policy, FILE *out)
         fprintf(out, "  loopback: %s, metadata: %s, names may resolve to private addresses: %s\n",
                 text_of(policy, "loopback"), text_of(policy, "metadata"),
                 json_is_true(json_object_get(policy, "allow_private")) ? "yes" : "no");
+        report_limits_text(policy, "  ", out);
         for (size_t i = 0; i < json_array_size(rules); i++)
                 print_rule(json_array_get(rules, i), out);
         fprintf(out, "  %s\n", json_array_size(rules) > 0 ? "deny   everything else" : "deny   everything");
@@ -206,9 +211,9 @@ static json_t *dns_json(const struct dns_settings *dns)
 
         for (size_t i = 0; upstreams && i < dns->n_upstreams; i++)
                 json_array_append_new(upstreams, text_json(dns->upstreams[i]));
-        return json_pack("{s:o,s:b,s:i,s:i,s:i,s:s}", "upstream", upstreams, "dnssec", dns->dnssec, "min_ttl_s",
+        return json_pack("{s:o,s:b,s:i,s:i,s:i,s:s,s:o}", "upstream", upstreams, "dnssec", dns->dnssec, "min_ttl_s",
                          (int)dns->min_ttl_s, "max_ttl_s", (int)dns->max_ttl_s, "grace_s", (int)dns->grace_s, "blocked",
-                         blocked[dns->blocked]);
+                         blocked[dns->blocked], "rate", report_rate_json(&dns->rate, "queries"));
 }
 
 static json_t *agent_json(const struct agent_spec *agent)
@@ -276,13 +281,17 @@ void report_check_text(const json_t *check, FILE *out)
                 fprintf(out, " %s", json_string_value(json_array_get(upstreams, i)));
         fprintf(out,
                 "; dnssec %s; a learned address lives max(TTL, %llds) + %llds, at most %llds + %llds; a name that no "
-                "rule "
-                "allows: %s\n",
+                "rule allows: %s",
                 json_is_true(json_object_get(dns, "dnssec")) ? "on" : "off",
                 (long long)json_integer_value(json_object_get(dns, "min_ttl_s")),
                 (long long)json_integer_value(json_object_get(dns, "grace_s")),
                 (long long)json_integer_value(json_object_get(dns, "max_ttl_s")),
                 (long long)json_integer_value(json_object_get(dns, "grace_s")), text_of(dns, "blocked"));
+        if (json_is_object(json_object_get(dns, "rate"))) {
+                fprintf(out, "; of each agent ");
+                report_rate_text(json_object_get(dns, "rate"), "queries", "look-ups", out);
+        }
+        fprintf(out, "\n");
 
         for (size_t i = 0; i < json_array_size(policies); i++) {
                 fprintf(out, "\n");

@@ -38,9 +38,13 @@ struct report_learned {
  * The verdict for one destination:
  *
  *     {destination, policy, mode, verdict: allow | deny | redirect, allowed, reason, address, name, protocol, port,
- *      ports: those that are allowed, where none was asked for, rule, file, line, column, expires_in_s, budget_left,
+ *      ports: those that are allowed, where none was asked for, rule, file, line, column, expires_in_s,
+ *      budgets: [{scope, limit, per, direction, shared, policy, used, left}], budget_left: the smallest `left`,
  *      detail: a sentence, suggestion: the YAML lines that would allow it}
  *
+ * budgets: those that a packet of this flow is charged to, of the agent and of the rule; none where it is denied. used,
+ * left and budget_left are null where explain_input.ledger does not know them. Where it says that one is spent, the
+ * verdict is deny, budget_exhausted (in audit mode, too: what would be denied).
  * What does not apply is null. text: the destination as it was typed. learned: NULL, or of the address. A name is
  * judged by the domain matcher. A CIDR is allowed when all of it is. Without a port: allowed when any port is. A port
  * without a protocol is a TCP port.

@@ -9,6 +9,7 @@
 #include "agentd/address_class.h"
 #include "agentd/policy/judge.h"
 #include "agentd/policy/report.h"
+#include "agentd/policy/report_limits.h"
 #include "agentd/util/cleanup.h"
 
 enum { TEXT_MAX = 1024 };
@@ -226,7 +227,8 @@ json_t *report_explain_json(const struct explain_input *input, const struct dest
         set_number(explain, "line", rule, rule ? rule->place.line : 0);
         set_number(explain, "column", rule, rule ? rule->place.column : 0);
         set_number(explain, "expires_in_s", learned && learned->name, learned ? (json_int_t)learned->expires_in_s : 0);
-        json_object_set_new(explain, "budget_left", json_null()); /* budgets are of a later build */
+        if (report_explain_budgets(explain, input, &judgement))
+                return explain;
         write_detail(input, destination, &judgement, learned, buffer);
         set_text(explain, "detail", buffer);
         set_text(explain, "suggestion", write_suggestion(input, destination, &judgement, buffer) ? buffer : NULL);
@@ -260,6 +262,7 @@ void report_explain_text(const json_t *explain, FILE *out)
         if (json_is_integer(expires))
                 fprintf(out, "          learned from %s, for another %llds\n", text_of(explain, "name"),
                         (long long)json_integer_value(expires));
+        report_explain_budgets_text(explain, out);
         if (denied && strcmp(text_of(explain, "mode"), "audit") == 0)
                 fprintf(out, "          in audit mode it is let through and reported\n");
         if (!*suggestion)
