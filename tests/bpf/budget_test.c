@@ -275,3 +275,38 @@ static void uses_the_last_bytes_and_counts_beyond_in_audit_mode(void **state)
                 skip();
         assert_int_equal(ledgers_up(world, &fixture, 10000, sets, 1), 0);
         now = moment(world->datapath);
+        assert_int_equal(charge(world->datapath, fixture.limits.first, DIRECTION_EGRESS, 3000, 4, now, 0), 9000);
+        /* 1000 bytes are left: they can be used. */
+        assert_int_equal(charge(world->datapath, fixture.limits.first, DIRECTION_EGRESS, 1000, 1, now, 0), 1000);
+        assert_int_equal(charge(world->datapath, fixture.limits.first, DIRECTION_EGRESS, 1, 1, now, 0), 0);
+        /* Another direction has no ledger. */
+        assert_int_equal(charge(world->datapath, fixture.limits.first, DIRECTION_INGRESS, 3000, 4, now, 0), 12000);
+        /* In audit mode what is over the limit is counted. */
+        assert_int_equal(charge(world->datapath, fixture.limits.first, DIRECTION_EGRESS, 500, 2, now, BUDGET_FORCE),
+                         1000);
+        assert_int_equal(LEDGER_BYTES(world->datapath->limits.ledgers[fixture.ids[0]].word), 11000);
+        ledgers_down(&fixture);
+}
+
+/* A number beyond the map. */
+static void refuses_what_has_no_set(void **state)
+{
+        struct bpf_world *world = *state;
+
+        if (!world)
+                skip();
+        assert_int_equal(charge(world->datapath, LIMIT_SETS_MAX, DIRECTION_EGRESS, 100, 1, boot_now(), 0), 0);
+}
+
+int main(void)
+{
+        const struct CMUnitTest tests[] = {
+                cmocka_unit_test(never_exceeds_the_limit_on_many_threads_and_leaves_nothing_behind),
+                cmocka_unit_test(charges_all_ledgers_of_a_packet_or_none),
+                cmocka_unit_test(rolls_over_with_the_hour_while_threads_send),
+                cmocka_unit_test(uses_the_last_bytes_and_counts_beyond_in_audit_mode),
+                cmocka_unit_test(refuses_what_has_no_set),
+        };
+
+        return cmocka_run_group_tests(tests, scene_world_up, scene_world_down);
+}
