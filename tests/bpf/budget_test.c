@@ -149,7 +149,7 @@ static __u64 send_rest(struct fixture *fixture, __u32 set, __u32 direction, __u3
         do {
                 __u64 before = boot_now();
 
-                last = charge(fixture->datapath, set, direction, bytes, 64, now_ns, 0);
+                last = charge(fixture->datapath, set, direction, bytes, 50000, now_ns, 0);
                 paid += last;
                 idle = last ? 0 : idle + 1;
                 while (boot_now() - before < 12 * NSEC_PER_MSEC) /* the next sweep is another jiffy's */
@@ -288,6 +288,40 @@ static void uses_the_last_bytes_and_counts_beyond_in_audit_mode(void **state)
         ledgers_down(&fixture);
 }
 
+static void an_idle_cpu_strands_nothing(void **state)
+{
+        struct bpf_world *world = *state;
+        const struct limit_set sets[] = {{.ledgers = {{1}}}, {.ledgers = {{2, 1}}}};
+        struct fixture fixture;
+        struct sender idle;
+        cpu_set_t first;
+        __u64 now, paid;
+
+        if (!world || sysconf(_SC_NPROCESSORS_ONLN) < 2)
+                skip();
+        assert_int_equal(ledgers_up(world, &fixture, 10 << 20, sets, 2), 0);
+        now = moment(world->datapath);
+        idle = (struct sender){.fixture = &fixture,
+                               .cpu = 1,
+                               .set = fixture.limits.first + 1,
+                               .bytes = 100,
+                               .rounds = 1,
+                               .repeat = 1,
+                               .now_ns = now};
+        assert_int_equal(pthread_create(&idle.thread, NULL, send_packets, &idle), 0);
+        pthread_join(idle.thread, NULL);
+        assert_int_equal(idle.paid, 100);
+        assert_true(LEDGER_BYTES(world->datapath->limits.ledgers[fixture.ids[0]].word) > 100); /* it holds a lease */
+
+        CPU_ZERO(&first);
+        CPU_SET(0, &first);
+        assert_int_equal(sched_setaffinity(0, sizeof(first), &first), 0);
+        paid = 100 + send_rest(&fixture, fixture.limits.first, DIRECTION_EGRESS, 100, now);
+        assert_true(paid <= 10 << 20);
+        assert_true(paid + 100 > 10 << 20);
+        ledgers_down(&fixture);
+}
+
 /* A number beyond the map. */
 static void refuses_what_has_no_set(void **state)
 {
@@ -305,6 +339,7 @@ int main(void)
                 cmocka_unit_test(charges_all_ledgers_of_a_packet_or_none),
                 cmocka_unit_test(rolls_over_with_the_hour_while_threads_send),
                 cmocka_unit_test(uses_the_last_bytes_and_counts_beyond_in_audit_mode),
+                cmocka_unit_test(an_idle_cpu_strands_nothing),
                 cmocka_unit_test(refuses_what_has_no_set),
         };
 
