@@ -4,6 +4,8 @@
  */
 #pragma once
 
+#include <stdint.h>
+
 #include "agentd/window.h"
 
 #define WINDOW_NEVER UINT64_MAX
