@@ -239,12 +239,23 @@ static int compile_edges(struct compiler *compiler)
         return 0;
 }
 
-/* Denies before allows, each in the order of the rules. */
+/*
+ * Denies before allows. Which of several rules allows something matters where rules have limits: there the longer
+ * prefix stands first, and of equal ones the one with limits. Else the order of the rules.
+ */
 static bool rule_before(const struct compiler *compiler, __u32 a, __u32 b)
 {
-        bool deny_a = compiler->policy->rules[a].deny, deny_b = compiler->policy->rules[b].deny;
+        const struct rule *x = &compiler->policy->rules[a], *y = &compiler->policy->rules[b];
 
-        return deny_a != deny_b ? deny_a : a < b;
+        if (x->deny != y->deny)
+                return x->deny;
+        if (!x->deny && compiler->compiled->n_classes > 1) {
+                if (x->cidr.length != y->cidr.length)
+                        return x->cidr.length > y->cidr.length;
+                if (rule_has_limits(x) != rule_has_limits(y))
+                        return rule_has_limits(x);
+        }
+        return a < b;
 }
 
 static int frame_begin(const struct compiler *compiler, struct frame *frame, __u32 rule)

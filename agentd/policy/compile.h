@@ -3,9 +3,14 @@
  * A policy compiled into the kernel's shape: match lists and the prefixes that lead to them. Pure; no libbpf.
  *
  * `except` and covering prefixes are flattened here: an entry's list holds the matches of every rule whose cidr covers
- * the entry (and whose except does not), denies first, then allows in rule order, adjacent port ranges of one rule
- * merged. An entry whose list is that of the prefix around it is left out. A rule's number has 16 bits in the kernel:
- * matches of rules from RULE_NONE on are enforced like all others, and their verdicts name no rule.
+ * the entry (and whose except does not), denies first, then allows in rule order (but see below), adjacent port ranges
+ * of one rule merged. An entry whose list is that of the prefix around it is left out. A rule's number has 16 bits in
+ * the kernel: matches of rules from RULE_NONE on are enforced like all others, and their verdicts name no rule.
+ *
+ * Who pays. A packet is charged to one rule's limits, those of the first match. Where rules have limits, the more
+ * specific rule is first among those that a name leads to, and among those of an address, and of equals the one with
+ * limits. Where several names lead to an address, rules with limits are first: an unlimited name that shares it is no
+ * way around them.
  *
  * Denied names. A name's own allows lose the ports that a deny rule for that name takes away; a name that loses all of
  * them is not looked up. It stays a matter of the name: another allowed name on the same (shared) address keeps its

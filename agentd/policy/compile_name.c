@@ -10,6 +10,7 @@
 
 #include "agentd/address_class.h"
 #include "agentd/policy/compile.h"
+#include "agentd/policy/limits.h"
 #include "agentd/policy/port_set.h"
 #include "agentd/util/cleanup.h"
 #include "agentd/util/macro.h"
@@ -105,7 +106,47 @@ static int buffer_add(struct match_buffer *buffer, struct match match)
         return 0;
 }
 
-/* Several names may lead to one rule: in the order of rules, each match once. from: where the names' part begins. */
+/* An exact name before a wildcard, then the one that says more. */
+static bool is_more_specific(const char *a, const char *b)
+{
+        bool exact_a = !strchr(a, '*'), exact_b = !strchr(b, '*');
+        size_t literal_a = 0, literal_b = 0;
+
+        if (exact_a != exact_b)
+                return exact_a;
+        for (; *a; a++)
+                literal_a += *a != '*';
+        for (; *b; b++)
+                literal_b += *b != '*';
+        return literal_a > literal_b;
+}
+
+/* What more specific rules allow is theirs to pay for. */
+static int subtract_more_specific(const struct policy *policy, const struct rule *limited, const __u32 *allows,
+                                  size_t n_allows, struct port_set *ports)
+{
+        for (size_t i = 0; i < n_allows; i++) {
+                const struct rule *rule = &policy->rules[allows[i]];
+                int r;
+
+                if (!is_more_specific(rule->domain, limited->domain))
+                        continue;
+                r = port_set_subtract(ports, rule->ports, rule->n_ports);
+                if (r < 0)
+                        return r;
+        }
+        return 0;
+}
+
+static bool match_before(const struct match *a, const struct match *b)
+{
+        if (!a->limits != !b->limits)
+                return a->limits;
+        return a->rule < b->rule;
+}
+
+/* Several names may lead to one rule: rules with limits first, in the order of rules, each match once. from: where the
+ * names' part begins. */
 static int buffer_add_by_name(struct match_buffer *buffer, size_t from, struct match match)
 {
         size_t at = buffer->n_matches;
@@ -115,7 +156,7 @@ static int buffer_add_by_name(struct match_buffer *buffer, size_t from, struct m
                         return 0;
         if (buffer->n_matches == MATCH_LIST_MAX)
                 return -E2BIG;
-        while (at > from && buffer->matches[at - 1].rule > match.rule) {
+        while (at > from && match_before(&match, &buffer->matches[at - 1])) {
                 buffer->matches[at] = buffer->matches[at - 1];
                 at--;
         }
@@ -142,6 +183,12 @@ static int buffer_add_name(struct match_buffer *buffer, size_t from, const struc
                 r = name_ports(compiled->policy, &compiled->policy->rules[allows[i]], denies, n_denies, &ports);
                 if (r < 0)
                         return r;
+                if (rule_has_limits(&compiled->policy->rules[allows[i]])) {
+                        r = subtract_more_specific(compiled->policy, &compiled->policy->rules[allows[i]], allows,
+                                                   n_allows, &ports);
+                        if (r < 0)
+                                return r;
+                }
                 for (size_t j = 0; j < ports.n_items; j++) {
                         r = buffer_add_by_name(buffer, from,
                                                (struct match){

@@ -17,6 +17,7 @@
 #include "agentd/address_class.h"
 #include "agentd/policy/compile.h"
 #include "agentd/policy/config.h"
+#include "agentd/policy/judge.h"
 #include "agentd/policy/limits.h"
 #include "agentd/util/macro.h"
 
@@ -509,6 +510,104 @@ static void a_policy_without_limits_of_rules_has_one_class(void **state)
         config_free(config);
 }
 
+#define LIMIT ", budget: {bytes: 1, per: day}"
+
+static void the_more_specific_rule_pays_and_of_equals_the_one_with_limits(void **state)
+{
+        static const struct {
+                const char *rules[3], *destination;
+                unsigned pays; /* index of the rule */
+        } cases[] = {
+                /* A wide rule that comes first is no way around a limit. */
+                {{"domain: '*.example.com'", "domain: api.example.com" LIMIT}, "api.example.com:443", 1},
+                {{"domain: '*.example.com'", "domain: api.example.com" LIMIT}, "www.example.com:443", 0},
+                {{"domain: '*.example.com'", "domain: '*.b.example.com'" LIMIT}, "a.b.example.com:443", 1},
+                {{"domain: '*.example.com'", "domain: 'x-*.example.com'" LIMIT}, "x-1.example.com:443", 1},
+                {{"domain: a.example.com", "domain: a.example.com, ports: [443]" LIMIT}, "a.example.com:443", 1},
+                {{"cidr: 10.0.0.0/8", "cidr: 10.1.0.0/16" LIMIT}, "10.1.0.1:443", 1},
+                {{"cidr: 10.0.0.0/8", "cidr: 10.1.0.0/16" LIMIT}, "10.2.0.1:443", 0},
+                {{"cidr: 10.0.0.0/8", "cidr: 10.0.0.0/8, ports: [443]" LIMIT}, "10.0.0.1:443", 1},
+                /* And an exception to a limit is one. */
+                {{"domain: '*.example.com'" LIMIT, "domain: cdn.example.com"}, "cdn.example.com:443", 1},
+                {{"domain: '*.example.com'" LIMIT, "domain: cdn.example.com, ports: [443]"}, "cdn.example.com:80", 0},
+                {{"cidr: 0.0.0.0/0" LIMIT, "cidr: 10.0.0.0/8"}, "10.1.0.1:443", 1},
+                {{"cidr: 0.0.0.0/0" LIMIT, "cidr: 10.0.0.0/8"}, "192.0.2.1:443", 0},
+                /* A name is more than an address. */
+                {{"cidr: 0.0.0.0/0" LIMIT, "domain: api.example.com"}, "api.example.com:443", 1},
+                /* Of several with limits, too. */
+                {{"domain: '*.example.com'" LIMIT, "domain: a.example.com" LIMIT,
+                  "domain: '*.example.com', ports: [443]"},
+                 "a.example.com:443",
+                 1},
+                {{"domain: a.example.com" LIMIT, "domain: '*.example.com'" LIMIT}, "b.example.com:443", 1},
+                {{"name: a, domain: '*.a.test'" LIMIT, "name: b, domain: '*.a.test'" LIMIT}, "a.a.test:443", 0},
+                {{"cidr: 10.0.0.0/8" LIMIT, "cidr: 10.1.0.0/16" LIMIT}, "10.1.0.1:443", 1},
+                /* Without limits: the first. */
+                {{"cidr: 10.0.0.0/8", "cidr: 10.1.0.0/16"}, "10.1.0.1:443", 0},
+        };
+
+        for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
+                struct destination destination = {0};
+                struct explain_input input = {0};
+                struct judgement judgement = {0};
+                struct diagnostics diagnostics = {0};
+                struct compiled_policy *compiled = NULL;
+                struct config *config = NULL;
+                char text[1024] = EGRESS, *error = NULL;
+
+                for (size_t k = 0; k < 3 && cases[i].rules[k]; k++)
+                        snprintf(text + strlen(text), sizeof(text) - strlen(text), "      - {%s}\n", cases[i].rules[k]);
+                assert_int_equal(config_load_buffer("t.yaml", text, strlen(text), &diagnostics, &config), 0);
+                diagnostics_clear(&diagnostics);
+                assert_int_equal(policy_compile(config->policies[0], NULL, &compiled), 0);
+                assert_int_equal(destination_parse(cases[i].destination, &destination, &error), 0);
+                input.compiled = compiled;
+                assert_int_equal(destination_judge(&input, &destination, &judgement), 0);
+
+                if (judgement.verdict.action != VERDICT_ALLOW || judgement.verdict.rule != cases[i].pays ||
+                    judgement.verdict.limits != compiled_policy_class(compiled, cases[i].pays))
+                        fail_msg("%s%s: rule %u, class %u", text, cases[i].destination, judgement.verdict.rule,
+                                 judgement.verdict.limits);
+                judgement_clear(&judgement);
+                destination_clear(&destination);
+                compiled_policy_free(compiled);
+                config_free(config);
+        }
+}
+
+/* An agent could resolve the other name first. */
+static void a_name_without_limits_at_the_same_address_is_no_way_around_them(void **state)
+{
+        struct config *config = load_valid(EGRESS "      - {domain: free.test, ports: [443]}\n"
+                                                  "      - {domain: '*.paid.test', ports: [443]" LIMIT "}\n"
+                                                  "      - {domain: cdn.paid.test, ports: [443]}\n");
+        static const struct {
+                const char *names[3];
+                unsigned n, pays;
+        } cases[] = {
+                {{"free.test"}, 1, 0},
+                {{"free.test", "a.paid.test"}, 2, 1},
+                {{"a.paid.test", "free.test"}, 2, 1},
+                {{"cdn.paid.test", "free.test"}, 2, 0},
+                {{"cdn.paid.test", "a.paid.test"}, 2, 1},
+        };
+        struct compiled_policy *compiled = NULL;
+        struct address address;
+
+        address_from_ipv4(&address, 0xc0000201);
+        assert_int_equal(policy_compile(config->policies[0], NULL, &compiled), 0);
+        for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
+                struct match_list *list = NULL;
+
+                assert_int_equal(compiled_policy_learned_list(compiled, &address, cases[i].names, cases[i].n, &list),
+                                 0);
+                assert_int_equal(list->matches[0].rule, cases[i].pays);
+                free(list);
+        }
+        compiled_policy_free(compiled);
+        config_free(config);
+}
+
 /* The file alone is changed: the loader would have refused it. */
 static void does_not_compile_more_classes_than_the_kernel_has(void **state)
 {
@@ -578,6 +677,8 @@ int main(void)
                 cmocka_unit_test(a_policy_has_at_most_1023_rules_with_limits),
                 cmocka_unit_test(each_rule_with_limits_has_a_class_of_its_own),
                 cmocka_unit_test(a_policy_without_limits_of_rules_has_one_class),
+                cmocka_unit_test(the_more_specific_rule_pays_and_of_equals_the_one_with_limits),
+                cmocka_unit_test(a_name_without_limits_at_the_same_address_is_no_way_around_them),
                 cmocka_unit_test(does_not_compile_more_classes_than_the_kernel_has),
                 cmocka_unit_test(another_limit_is_another_rule_and_another_policy),
         };
