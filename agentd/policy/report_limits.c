@@ -103,7 +103,7 @@ static void print_budget(json_int_t bytes, const json_t *budget, FILE *out)
         fprintf(out, "%s %s%s", size_format((__u64)bytes, size), strcmp(per, "total") == 0 ? "in " : "per ", per);
         fprintf(out, ", %s", strcmp(direction, "both") == 0 ? "egress and ingress" : direction);
         if (json_is_true(json_object_get(budget, "shared")))
-                fprintf(out, ", shared by all agents of policy '%s'", text_of(budget, "policy"));
+                fprintf(out, ", shared (policy '%s')", text_of(budget, "policy"));
 }
 
 void report_rate_text(const json_t *rate, const char *name, const char *what, FILE *out)
