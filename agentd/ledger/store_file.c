@@ -22,7 +22,11 @@
 
 #include "agentd/util/cleanup.h"
 
-enum { OTHERS_WRITE = S_IWGRP | S_IWOTH };
+enum {
+        OTHERS_WRITE = S_IWGRP | S_IWOTH,
+        PATH_LENGTH_MAX = 480, /* SQLite's is 512, with what it puts behind */
+        SIZE_MIN = 512,        /* SQLite takes less for a new file, and removes the log beside it */
+};
 
 int store_error(struct state_store_error *error, int r, const char *format, ...)
 {
@@ -210,13 +214,13 @@ static int files_prepare(int directory_fd, const char *directory, const void *im
                 if (r < 0)
                         return r;
         }
-        if (size > 0)
+        if (size >= SIZE_MIN)
                 return 0;
-        if (size == 0 || sizes[0] > 0 || sizes[1] > 0) {
+        if (size >= 0 || sizes[0] > 0 || sizes[1] > 0) {
                 char path[300];
 
                 snprintf(path, sizeof(path), "%.250s/" STORE_NAME, directory);
-                return store_error_damaged(error, path, size == 0 ? "it is empty" : "only its log is there");
+                return store_error_damaged(error, path, size >= 0 ? "it is cut off" : "only its log is there");
         }
 
         for (size_t i = 0; i < ARRAY_SIZE(beside); i++)
@@ -244,10 +248,6 @@ int store_file_prepare(const char *directory, const void *image, size_t size, st
         r = directory_open(trimmed, error, &fd);
         if (r < 0)
                 return r;
-        r = files_prepare(fd, trimmed, image, size, error);
-        if (r < 0)
-                return r;
-
         /* Links above the directory are the administrator's; SQLite is to follow none. */
         real = realpath(trimmed, NULL);
         if (!real) {
@@ -258,6 +258,15 @@ int store_file_prepare(const char *directory, const void *image, size_t size, st
                 path = NULL;
                 return store_error(error, -ENOMEM, "out of memory");
         }
+        if (strlen(path) > PATH_LENGTH_MAX)
+                return store_error(error, -ENAMETOOLONG,
+                                   "'%.200s...' is too long for SQLite (%zu characters, at most %d); set a shorter "
+                                   "daemon.state_dir",
+                                   path, strlen(path), PATH_LENGTH_MAX);
+
+        r = files_prepare(fd, trimmed, image, size, error);
+        if (r < 0)
+                return r;
         *ret_path = TAKE_PTR(path);
         return 0;
 }

@@ -81,7 +81,9 @@ int store_errno(sqlite3 *db, int result)
                 return -EACCES;
         case SQLITE_IOERR:
                 /* A quota is a disk that is full. */
-                return number == EDQUOT || number == ENOSPC ? -ENOSPC : -EIO;
+                if (number == EDQUOT || number == ENOSPC)
+                        return -ENOSPC;
+                return number == EROFS ? -EROFS : -EIO;
         case SQLITE_CANTOPEN:
                 return number > 0 ? -number : -EIO;
         default:
