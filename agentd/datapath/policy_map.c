@@ -12,7 +12,7 @@
 #include "agentd/datapath/internal.h"
 #include "agentd/util/cleanup.h"
 
-enum { VERSION_MAX = 0xffffff, IPV4_BITS = 96 };
+enum { VERSION_MAX = POLICY_INGRESS - 1, IPV4_BITS = 96 };
 
 /* A run of n entries (header included) in the matches array. */
 static int run_take(struct datapath *datapath, __u32 n, __u32 *ret)

@@ -133,6 +133,10 @@ const char *hook_to_string(enum hook hook)
                 [HOOK_INGRESS] = "ingress",
                 [HOOK_DNS] = "dns",
                 [HOOK_SETSOCKOPT] = "setsockopt",
+                [HOOK_DEVICE] = "device",
+                [HOOK_GUARD] = "guard",
+                [HOOK_CONNECT_UNIX] = "connect_unix",
+                [HOOK_SOCKET_CREATE] = "socket_create",
         };
 
         if ((size_t)hook >= ARRAY_SIZE(names) || !names[hook])

@@ -90,7 +90,11 @@ enum hook {
         HOOK_INGRESS = 11,
         HOOK_DNS = 12, /* the listener, in user space */
         HOOK_SETSOCKOPT = 13,
-        HOOK_MAX = 14,
+        HOOK_DEVICE = 14,        /* tier 3: the host end of the agent's veth */
+        HOOK_GUARD = 15,         /* a cgroup below a guarded one that is no agent's */
+        HOOK_CONNECT_UNIX = 16,  /* a socket in the file system */
+        HOOK_SOCKET_CREATE = 17, /* tier 4: an LSM program */
+        HOOK_MAX = 18,
 };
 
 enum direction {

@@ -28,6 +28,12 @@ struct match {
 };
 ABI_SIZE(struct match, 8);
 
+/*
+ * Rules for new connections from outside stand under a version of their own, POLICY_INGRESS | version: the remote
+ * address leads to a list whose ports are the agent's. Versions of policies are below it.
+ */
+enum { POLICY_INGRESS = 1 << 23 };
+
 /* Map `hosts`, a hash: addresses that the policy names in full (/32, /128). Value: __u32 list. */
 struct host_key {
         __u32 version;
