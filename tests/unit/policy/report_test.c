@@ -262,6 +262,243 @@ static void a_check_says_whether_it_is_valid_and_why_not(void **state)
         free(text);
 }
 
+static const char limited_file[] =
+        "version: 1\n"
+        "dns: {rate: {queries: 20, per: second, burst: 40}}\n"
+        "policies:\n"
+        "  fleet: {budget: {bytes: 1GiB, per: month, shared: true}}\n"
+        "  p:\n"
+        "    extends: [fleet]\n"
+        "    egress:\n"
+        "      - name: api\n"
+        "        domain: api.example\n"
+        "        budget: [{bytes: 50MiB, per: day}, {bytes: 3, per: total, direction: ingress}]\n"
+        "        rate: {connections: 60, per: minute, burst: 10}\n"
+        "      - {cidr: 10.0.0.0/8, ports: [443]}\n"
+        "    budget: {bytes: 2GB, per: day, direction: both, on_exhausted: reset}\n";
+
+struct limited {
+        struct config *config;
+        struct compiled_policy *compiled;
+};
+
+static void limited_make(struct limited *ret)
+{
+        struct diagnostics diagnostics = {0};
+
+        *ret = (struct limited){0};
+        assert_int_equal(
+                config_load_buffer("f.yaml", limited_file, sizeof(limited_file) - 1, &diagnostics, &ret->config), 0);
+        diagnostics_clear(&diagnostics);
+        assert_int_equal(policy_compile(config_find_policy(ret->config, "p"), NULL, &ret->compiled), 0);
+}
+
+static void limited_unmake(struct limited *limited)
+{
+        compiled_policy_free(limited->compiled);
+        config_free(limited->config);
+}
+
+/* What a daemon would know. */
+struct figures {
+        __u64 used[4]; /* in the order of asking */
+        size_t n_asked;
+};
+
+static bool find_figures(void *context, const struct rule *rule, const struct budget *budget,
+                         struct explain_ledger *ret)
+{
+        struct figures *figures = context;
+
+        ret->used = figures->used[figures->n_asked++];
+        ret->limit = budget->bytes + (rule ? 0 : 1000); /* granted */
+        if (budget->shared)
+                ret->scope = "shared@fleet/month";
+        return true;
+}
+
+static json_t *explain_limited(const struct limited *limited, const char *text, struct figures *figures)
+{
+        struct explain_input input = {
+                .compiled = limited->compiled,
+                .word_flags = limited->compiled->word_flags,
+                .ledger = figures ? find_figures : NULL,
+                .ledger_context = figures,
+        };
+        struct destination destination = {0};
+        char *error = NULL;
+        json_t *json;
+
+        assert_int_equal(destination_parse(text, &destination, &error), 0);
+        json = report_explain_json(&input, &destination, text, NULL);
+        assert_non_null(json);
+        destination_clear(&destination);
+        return json;
+}
+
+/* "SCOPE LIMIT LEFT, ..." */
+static void budgets_text(const json_t *json, char *text, size_t size)
+{
+        const json_t *budgets = json_object_get(json, "budgets");
+
+        text[0] = '\0';
+        for (size_t i = 0; i < json_array_size(budgets); i++) {
+                const json_t *budget = json_array_get(budgets, i), *left = json_object_get(budget, "left");
+                size_t used = strlen(text);
+
+                snprintf(text + used, size - used, "%s%s %lld %lld", i == 0 ? "" : ", ",
+                         json_string_value(json_object_get(budget, "scope")),
+                         (long long)json_integer_value(json_object_get(budget, "limit")),
+                         json_is_null(left) ? -1 : (long long)json_integer_value(left));
+        }
+}
+
+static void explain_names_the_budgets_that_pay_and_what_is_left(void **state)
+{
+        static const struct {
+                const char *destination, *budgets, *verdict, *reason;
+                bool live;
+                __u64 used[4];
+                long long left; /* -1: null */
+        } cases[] = {
+                {"api.example:443",
+                 "shared/month 1073741824 -1, agent/day/both 2000000000 -1, api/day 52428800 -1, api/total/ingress 3 "
+                 "-1",
+                 "allow",
+                 NULL,
+                 false,
+                 {0},
+                 -1},
+                {"10.0.0.1:443",
+                 "shared/month 1073741824 -1, agent/day/both 2000000000 -1",
+                 "allow",
+                 NULL,
+                 false,
+                 {0},
+                 -1},
+                {"10.0.0.1:80", "", "deny", "no_rule", true, {0}, -1},
+                {"other.example", "", "deny", "name_not_allowed", true, {0}, -1},
+                {"127.0.0.1:80", "", "allow", NULL, true, {0}, -1},
+                {"api.example:443",
+                 "shared@fleet/month 1073742824 1073742723, agent/day/both 2000001000 2000000999, "
+                 "api/day 52428800 52428800, api/total/ingress 3 2",
+                 "allow",
+                 NULL,
+                 true,
+                 {101, 1, 0, 1},
+                 2},
+                {"10.0.0.1:443",
+                 "shared@fleet/month 1073742824 1073742824, agent/day/both 2000001000 1",
+                 "allow",
+                 NULL,
+                 true,
+                 {0, 2000000999},
+                 1},
+                {"10.0.0.1:443",
+                 "shared@fleet/month 1073742824 1073742824, agent/day/both 2000001000 0",
+                 "deny",
+                 "budget_exhausted",
+                 true,
+                 {0, 2000001000},
+                 0},
+                /* audit: above its limit */
+                {"10.0.0.1:443",
+                 "shared@fleet/month 1073742824 0, agent/day/both 2000001000 2000001000",
+                 "deny",
+                 "budget_exhausted",
+                 true,
+                 {1073742825},
+                 0},
+        };
+        struct limited limited;
+
+        limited_make(&limited);
+        for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
+                struct figures figures = {0};
+                const char *reason;
+                char text[512];
+                json_t *json, *left;
+
+                memcpy(figures.used, cases[i].used, sizeof(figures.used));
+                json = explain_limited(&limited, cases[i].destination, cases[i].live ? &figures : NULL);
+                budgets_text(json, text, sizeof(text));
+                reason = json_string_value(json_object_get(json, "reason"));
+                left = json_object_get(json, "budget_left");
+                if (strcmp(text, cases[i].budgets) != 0 ||
+                    strcmp(json_string_value(json_object_get(json, "verdict")), cases[i].verdict) != 0 ||
+                    strcmp(reason ? reason : "", cases[i].reason ? cases[i].reason : "") != 0 ||
+                    (json_is_null(left) ? -1 : json_integer_value(left)) != cases[i].left)
+                        fail_msg("%s: %s", cases[i].destination, json_dumps(json, 0));
+                json_decref(json);
+        }
+        limited_unmake(&limited);
+}
+
+static void explain_says_which_budget_is_spent_and_what_to_do(void **state)
+{
+        struct figures figures = {.used = {0, 0, 52428800, 0}};
+        struct limited limited;
+        char *text = NULL;
+        size_t size = 0;
+        FILE *stream = open_memstream(&text, &size);
+        json_t *json;
+
+        limited_make(&limited);
+        json = explain_limited(&limited, "api.example:443", &figures);
+        report_explain_text(json, stream);
+        fclose(stream);
+        assert_string_equal(text,
+                            "deny      api.example:443  (budget_exhausted)\n"
+                            "          rule 'api' allows it, but budget 'api/day' is spent: all 50MiB of it; "
+                            "'agentctl budget grant' adds to it (f.yaml:8)\n"
+                            "          budget shared@fleet/month: 1.0 GiB left of 1073742824 bytes per month, "
+                            "egress, shared (policy 'fleet')\n"
+                            "          budget agent/day/both: 1.9 GiB left of 2000001kB per day, egress and ingress\n"
+                            "          budget api/day: 0 bytes left of 50MiB per day, egress\n"
+                            "          budget api/total/ingress: 3 bytes left of 3 bytes in total, ingress\n");
+        free(text);
+        json_decref(json);
+        limited_unmake(&limited);
+}
+
+static void check_shows_limits_as_they_hold(void **state)
+{
+        struct diagnostics diagnostics = {0};
+        struct limited limited;
+        char *text = NULL;
+        size_t size = 0;
+        FILE *stream = open_memstream(&text, &size);
+        json_t *check, *policy, *rule;
+
+        limited_make(&limited);
+        check = report_check_json("f.yaml", limited.config, &diagnostics);
+        report_check_text(check, stream);
+        fclose(stream);
+        assert_non_null(strstr(text, "nxdomain; of each agent 20 look-ups per second, 40 at once\n"));
+        assert_non_null(strstr(text, "  budget: 1GiB per month, egress, shared (policy 'fleet')\n"
+                                     "  budget: 2GB per day, egress and ingress; spent: connections are reset\n"));
+        assert_non_null(strstr(text, "(api, f.yaml:8)\n"
+                                     "                 budget: 50MiB per day, egress\n"
+                                     "                 budget: 3 bytes in total, ingress\n"
+                                     "                 rate: 60 connections per minute, 10 at once\n"));
+
+        policy = json_array_get(json_object_get(check, "policies"), 1);
+        assert_true(json_is_null(json_object_get(policy, "rate")));
+        assert_int_equal(json_array_size(json_object_get(policy, "budget")), 2);
+        rule = json_array_get(json_object_get(policy, "rules"), 0);
+        assert_int_equal(json_integer_value(json_object_get(json_object_get(rule, "rate"), "burst")), 10);
+        assert_string_equal(json_string_value(json_object_get(json_object_get(rule, "rate"), "per")), "minute");
+        assert_int_equal(
+                json_integer_value(json_object_get(json_object_get(json_object_get(check, "dns"), "rate"), "queries")),
+                20);
+        rule = json_array_get(json_object_get(policy, "rules"), 1);
+        assert_true(json_is_null(json_object_get(rule, "rate")));
+        assert_int_equal(json_array_size(json_object_get(rule, "budget")), 0);
+        json_decref(check);
+        free(text);
+        limited_unmake(&limited);
+}
+
 int main(void)
 {
         const struct CMUnitTest tests[] = {
@@ -272,6 +509,9 @@ int main(void)
                 cmocka_unit_test(a_learned_name_is_told_with_its_time),
                 cmocka_unit_test(a_policy_is_shown_denies_first),
                 cmocka_unit_test(a_check_says_whether_it_is_valid_and_why_not),
+                cmocka_unit_test(explain_names_the_budgets_that_pay_and_what_is_left),
+                cmocka_unit_test(explain_says_which_budget_is_spent_and_what_to_do),
+                cmocka_unit_test(check_shows_limits_as_they_hold),
         };
 
         return cmocka_run_group_tests(tests, config_make, config_unmake);
