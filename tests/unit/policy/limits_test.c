@@ -130,7 +130,7 @@ static void takes_rates_in_every_form(void **state)
                 __u64 seconds;
         } cases[] = {
                 {"{connections: 60, per: minute, burst: 10}", 60, 10, 60},
-                {"{connections: 1, per: hour}", 1, 1, 3600},
+                {"{connections: 7, per: hour}", 7, 7, 3600},
                 {"{connections: 1000000, per: second, burst: 1000000}", 1000000, 1000000, 1},
                 {"{burst: 1000000, per: hour, connections: 7}", 7, 1000000, 3600},
         };
