@@ -11,7 +11,13 @@
 #include "bpf/lookup.h"
 #include "bpf/policy.h"
 
-enum { SOCKET_DENY = 0, SOCKET_ALLOW = 1 };
+enum {
+        SOCKET_DENY = 0,
+        SOCKET_ALLOW = 1,
+        SOCKET_ADMIT = 4, /* our own: allowed if its limits let it begin; the set is in flow.set */
+};
+
+enum { JUDGE_REASON_SHIFT = 8 }; /* beside the hook: why the limits have refused it */
 
 enum {
         SOCKET_TYPE_STREAM = 1,
@@ -128,38 +134,38 @@ static __always_inline int socket_listener_verdict(struct bpf_sock_addr *ctx, __
 /*
  * May a connection, or a datagram, begin under its rule's limits? REASON_NONE, or the reason why not. What `rate`
  * counts is a TCP connect and a UDP socket's first datagram to a peer (after 120 idle seconds, or four other peers, it
- * is a first one again).
+ * is a first one again). Not called by socket_judge(): their frames together would be too many for Linux 6.1.
  */
-static __noinline int socket_admit(struct bpf_sock_addr *ctx, struct flow *flow, __u32 set_id, __u64 now_ns)
+static __noinline int socket_admit(struct bpf_sock_addr *ctx, struct flow *flow)
 {
-        const struct limit_set *set = budget_set(NULL, set_id);
         struct bpf_sock *sk = ctx->sk;
         struct udp_flows *flows = NULL;
+        __u64 now_ns = bpf_ktime_get_boot_ns();
         __u32 counts;
         int reason;
 
-        if (!set || !flow)
+        if (!flow)
                 return REASON_BUDGET_EXHAUSTED;
-        counts = (flow->protocol & (PROTOCOL_TCP | PROTOCOL_UDP)) && (set->buckets[0] || set->buckets[1]);
-        if (counts && flow->protocol == PROTOCOL_UDP && sk) {
+        counts = (flow->protocol & (PROTOCOL_TCP | PROTOCOL_UDP)) != 0;
+        if (flow->protocol == PROTOCOL_UDP && sk) {
                 flows = bpf_sk_storage_get(&udp_peers, sk, 0, BPF_SK_STORAGE_GET_F_CREATE);
                 if (flows && udp_peer_is_live(flows, flow, now_ns))
                         counts = 0;
         }
-        reason = budget_admit(set_id, now_ns, counts);
+        reason = budget_admit(flow->set, now_ns, counts);
         if (reason == REASON_NONE && counts && flows)
                 udp_peer_note(flows, flow, now_ns);
         return reason;
 }
 
 static __noinline int socket_judge(struct bpf_sock_addr *ctx, struct agent_line *line, struct agent_memory *store,
-                                   struct flow *flow, __u32 hook)
+                                   struct flow *flow, __u32 asked)
 {
-        struct origin origin = {.hook = hook, .direction = DIRECTION_EGRESS};
+        struct origin origin = {.hook = asked, .direction = DIRECTION_EGRESS};
         struct agent_entry *agent;
         struct verdict verdict = {};
         struct bpf_sock *sk = ctx->sk;
-        __u32 agent_id, cached;
+        __u32 agent_id;
         __u64 now_ns, word;
         bool live = false;
         int listener, set;
@@ -177,10 +183,8 @@ static __noinline int socket_judge(struct bpf_sock_addr *ctx, struct agent_line 
 
         process_note(store, origin.cookie);
         now_ns = bpf_ktime_get_boot_ns();
-        /* What a limit refuses is judged again: the event names its rule. */
-        if (cache_find(line, word, flow, &cached) &&
-            (cached == 0 || socket_admit(ctx, flow, cached, now_ns) == REASON_NONE))
-                return SOCKET_ALLOW;
+        if (cache_find(line, word, flow, &flow->set) && !(asked >> JUDGE_REASON_SHIFT))
+                return flow->set == 0 ? SOCKET_ALLOW : SOCKET_ADMIT;
         listener = socket_listener_verdict(ctx, agent_id, flow);
         if (listener >= 0) {
                 verdict.rule = RULE_NONE;
@@ -216,17 +220,15 @@ static __noinline int socket_judge(struct bpf_sock_addr *ctx, struct agent_line 
         set = 0;
         if (verdict.action == VERDICT_ALLOW && !(flow->flags & FLOW_LOOPBACK)) {
                 set = budget_set_of(agent, word, verdict.limits);
-                if (set != 0) {
-                        verdict.reason = set < 0 ? REASON_NO_POLICY : socket_admit(ctx, flow, set, now_ns);
-                        if (verdict.reason != REASON_NONE)
-                                verdict.action = VERDICT_DENY;
-                }
+                verdict.reason = set < 0 ? REASON_NO_POLICY : asked >> JUDGE_REASON_SHIFT;
+                if (verdict.reason != REASON_NONE)
+                        verdict.action = VERDICT_DENY;
         }
 
         if (verdict.action == VERDICT_ALLOW) {
                 if (verdict.expires_ns) {
                         policy_touch(agent_id, &flow->remote, now_ns);
-                        if (flow->protocol == PROTOCOL_UDP && sk) {
+                        if (flow->protocol == PROTOCOL_UDP && sk && set == 0) {
                                 struct udp_flows *flows =
                                         bpf_sk_storage_get(&udp_peers, sk, 0, BPF_SK_STORAGE_GET_F_CREATE);
 
@@ -239,7 +241,8 @@ static __noinline int socket_judge(struct bpf_sock_addr *ctx, struct agent_line 
                 }
                 if (!(flow->flags & FLOW_LOOPBACK) && !live)
                         cache_store(line, word, now_ns, flow, &verdict, set);
-                return SOCKET_ALLOW;
+                flow->set = set;
+                return set == 0 ? SOCKET_ALLOW : SOCKET_ADMIT;
         }
 
         if (verdict.action == VERDICT_REDIRECT)
@@ -271,8 +274,15 @@ static __always_inline int socket_addr(struct bpf_sock_addr *ctx, bool ipv6, __u
         flow.flags = FLOW_SYSCALL | (address_is_loopback(&flow.remote) ? FLOW_LOOPBACK : 0);
 
         r = socket_judge(ctx, line, store, &flow, hook);
+        if (r == SOCKET_ADMIT) {
+                r = socket_admit(ctx, &flow);
+                if (r == REASON_NONE)
+                        return SOCKET_ALLOW;
+                /* Once more, for the event that names the rule; audit mode lets it through. */
+                r = socket_judge(ctx, line, store, &flow, hook | (__u32)r << JUDGE_REASON_SHIFT);
+        }
         if (r != VERDICT_REDIRECT)
-                return r;
+                return r == SOCKET_ALLOW ? SOCKET_ALLOW : SOCKET_DENY;
 
         agent_id = line->agent_id;
         agent = bpf_map_lookup_elem(&agents, &agent_id);

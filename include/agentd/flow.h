@@ -18,7 +18,7 @@ struct flow {
         __u16 port;    /* of the remote end, host order; 0 where there is none */
         __u8 protocol; /* one bit of enum protocol_bit */
         __u8 flags;    /* enum flow_flag */
-        __u32 reserved;
+        __u32 set;     /* of its limits, where a program hands it on; the engine does not read it */
 };
 ABI_SIZE(struct flow, 24);
 
