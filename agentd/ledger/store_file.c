@@ -110,6 +110,13 @@ static int directory_open(const char *directory, struct state_store_error *error
                                    "others may write to the state directory '%.200s' (mode %04o); look at what is in "
                                    "it, then: chmod 0700",
                                    directory, (unsigned)st.st_mode & 07777);
+        if (faccessat(fd, ".", W_OK, AT_EACCESS) < 0) {
+                r = -errno;
+                return store_error(error, r,
+                                   "cannot write to the state directory '%.200s': %s; make it writable, or set "
+                                   "daemon.state_dir",
+                                   directory, strerror(-r));
+        }
         *ret_fd = TAKE_FD(fd);
         return 0;
 }

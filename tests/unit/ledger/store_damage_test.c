@@ -164,6 +164,20 @@ static void a_page_that_is_not_itself_is_found(void **state)
         free(second.bytes);
 }
 
+/* Every row can still be read, and the next flush would write over some. */
+static void a_page_that_is_free_and_in_use_is_found(void **state)
+{
+        static const unsigned char freelist[8] = {0, 0, 0, 2, 0, 0, 0, 1}; /* it begins with page 2; one page */
+        struct rig *rig = *state;
+        struct file first, second;
+
+        make(rig, &first, &second);
+        memcpy(second.bytes + 32, freelist, sizeof(freelist));
+        assert_true(refused_or_right(rig, second.bytes, second.size, "a free list", 32));
+        free(first.bytes);
+        free(second.bytes);
+}
+
 /* Statements of somebody who wants a budget back and has no idea of checksums. */
 static void rows_that_were_changed_by_hand_are_found(void **state)
 {
@@ -292,8 +306,9 @@ int main(void)
 {
         const struct CMUnitTest tests[] = {
                 TEST(a_byte_that_changed_is_found_or_was_not_used), TEST(an_end_that_is_gone_is_found),
-                TEST(a_page_that_is_not_itself_is_found),           TEST(rows_that_were_changed_by_hand_are_found),
-                TEST(a_flip_in_the_log_leaves_a_whole_flush),       TEST(moving_the_damaged_file_away_is_the_way_out),
+                TEST(a_page_that_is_not_itself_is_found),           TEST(a_page_that_is_free_and_in_use_is_found),
+                TEST(rows_that_were_changed_by_hand_are_found),     TEST(a_flip_in_the_log_leaves_a_whole_flush),
+                TEST(moving_the_damaged_file_away_is_the_way_out),
         };
 
         return cmocka_run_group_tests_name("store_damage", tests, NULL, NULL);
