@@ -4,6 +4,7 @@
  */
 #include "tests/unit/ledger/store_rig.h"
 
+#include <pthread.h>
 #include <sqlite3.h>
 #include <time.h>
 
@@ -217,6 +218,55 @@ static void two_connections_write_to_one_file(void **state)
         state_store_close(second);
 }
 
+struct writer {
+        struct rig rig;
+        struct state_store *store;
+        int result;
+};
+
+enum { FLUSHES = 100 };
+
+static void *write_on(void *argument)
+{
+        struct writer *writer = argument;
+
+        for (__u64 i = 1; i <= FLUSHES && writer->result == 0; i++) {
+                struct stored_ledger both[] = {ledger("k", PERIOD_DAY, 10, i, 0), ledger("l", PERIOD_DAY, 10, i, 0)};
+
+                __atomic_store_n(&writer->result, state_store_put(writer->store, both, 2, false, &writer->rig.error),
+                                 __ATOMIC_RELAXED);
+        }
+        return NULL;
+}
+
+/* As the daemon does it: it reads while a thread writes, each by a connection of its own. */
+static void what_is_read_while_another_thread_writes_never_falls(void **state)
+{
+        struct rig *rig = *state;
+        struct state_store *reader = rig_open(rig);
+        struct writer writer = {.rig = *rig, .store = rig_open(rig)};
+        __u64 used = 0;
+        pthread_t thread;
+
+        assert_int_equal(pthread_create(&thread, NULL, write_on, &writer), 0);
+        while (used < FLUSHES) {
+                struct stored_ledger first = {0}, second = {0};
+                int r = state_store_get(reader, "k", &first);
+
+                if (r == 0)
+                        r = state_store_get(reader, "l", &second);
+                if (__atomic_load_n(&writer.result, __ATOMIC_RELAXED) < 0 || (r < 0 && r != -ENOENT))
+                        break;
+                assert_true(first.used >= used && second.used >= first.used);
+                used = first.used;
+        }
+        assert_int_equal(pthread_join(thread, NULL), 0);
+        assert_int_equal(writer.result, 0);
+        assert_int_equal(used, FLUSHES);
+        state_store_close(writer.store);
+        state_store_close(reader);
+}
+
 /* An administrator who looks: flushes go on, and what was not moved into the file is moved later. */
 static void a_reader_does_not_stop_a_flush(void **state)
 {
@@ -396,6 +446,7 @@ int main(void)
                 TEST(impossible_values_are_refused_whole),
                 TEST(windows_that_have_ended_are_pruned_and_totals_never),
                 TEST(two_connections_write_to_one_file),
+                TEST(what_is_read_while_another_thread_writes_never_falls),
                 TEST(a_reader_does_not_stop_a_flush),
                 TEST(a_writer_in_the_way_is_an_error_that_passes),
                 TEST(the_file_says_what_it_is),
