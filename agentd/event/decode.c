@@ -7,10 +7,12 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <stdint.h>
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
 
+#include "agentd/abi_budget.h"
 #include "agentd/util/cleanup.h"
 
 static bool address_is_unset(const struct address *address)
@@ -35,10 +37,47 @@ static bool record_is_sound(const struct verdict_record *record, size_t size)
         return record->direction <= DIRECTION_INGRESS && record->agent_id < AGENT_MAX;
 }
 
+static bool budget_is_sound(const struct budget_record *record, size_t size)
+{
+        if (record->header.size != size || record->header.kind != RECORD_BUDGET ||
+            record->header.abi != AGENTD_ABI_VERSION)
+                return false;
+        if (record->percent != 80 && record->percent != 100)
+                return false;
+        if (record->ledger == 0 || record->ledger >= LEDGERS_MAX)
+                return false;
+        /* Two numbers of 48 bits may be added up: a limit and its grants. */
+        return record->charged <= LEDGER_BYTES_MAX && record->limit <= 2 * LEDGER_BYTES_MAX &&
+               record->agent_id < AGENT_MAX;
+}
+
+static int decode_budget(const void *data, size_t size, __s64 boot_to_real_ns, struct event *ret)
+{
+        struct budget_record record;
+
+        memcpy(&record, data, sizeof(record));
+        if (!budget_is_sound(&record, size))
+                return -EBADMSG;
+        *ret = (struct event){
+                .type = EVENT_BUDGET,
+                .time_ns = record.time_ns + (__u64)boot_to_real_ns,
+                .reason = record.percent == 100 ? REASON_BUDGET_EXHAUSTED : REASON_NONE,
+                .ip_protocol = 255,
+                .used = record.charged,
+                .limit = record.limit,
+                .percent = record.percent,
+                .window_end_s = UINT64_MAX,
+                .count = 1,
+        };
+        return 0;
+}
+
 int event_decode(const void *record, size_t size, __s64 boot_to_real_ns, struct event *ret)
 {
         struct verdict_record verdict;
 
+        if (size == sizeof(struct budget_record))
+                return decode_budget(record, size, boot_to_real_ns, ret);
         if (size != sizeof(verdict))
                 return -EBADMSG;
         memcpy(&verdict, record, sizeof(verdict)); /* it may stand at any address */

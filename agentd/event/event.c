@@ -9,6 +9,7 @@
 
 #include <errno.h>
 #include <netinet/in.h>
+#include <stdint.h>
 #include <string.h>
 #include <time.h>
 
@@ -75,16 +76,22 @@ static bool protocol_has_ports(__u8 protocol)
         return protocol == IPPROTO_TCP || protocol == IPPROTO_UDP;
 }
 
-static void add_time(struct text_writer *writer, __u64 time_ns)
+static void add_seconds(struct text_writer *writer, __u64 utc_s)
 {
-        time_t seconds = (time_t)(time_ns / NSEC_PER_SEC);
+        time_t seconds = (time_t)utc_s;
         struct tm parts = {0};
         char text[32];
         size_t length;
 
         gmtime_r(&seconds, &parts);
-        length = strftime(text, sizeof(text), "%Y-%m-%dT%H:%M:%S.", &parts);
+        length = strftime(text, sizeof(text), "%Y-%m-%dT%H:%M:%S", &parts);
         text_add_bytes(writer, text, length);
+}
+
+static void add_time(struct text_writer *writer, __u64 time_ns)
+{
+        add_seconds(writer, time_ns / NSEC_PER_SEC);
+        text_add_bytes(writer, ".", 1);
 
         for (__u64 digit = NSEC_PER_SEC / 10, rest = time_ns % NSEC_PER_SEC; digit > 0; digit /= 10) {
                 text_add_bytes(writer, (char[]){(char)('0' + rest / digit)}, 1);
@@ -182,6 +189,28 @@ static void add_flow(struct text_writer *writer, __u64 flow)
         add_word(writer, ",\"flow\":", flow ? text : NULL);
 }
 
+static void add_budget(struct text_writer *writer, const struct event *event)
+{
+        if (event->type != EVENT_BUDGET && (event->type != EVENT_AUDIT || event->scope[0] == '\0'))
+                return;
+        add_string(writer, ",\"scope\":", event->scope, sizeof(event->scope));
+        if (event->type == EVENT_AUDIT) {
+                add_number(writer, ",\"before\":", event->before);
+                add_number(writer, ",\"after\":", event->after);
+                return;
+        }
+        add_number(writer, ",\"used\":", event->used);
+        add_number(writer, ",\"limit\":", event->limit);
+        add_number(writer, ",\"percent\":", event->percent);
+        if (event->window_end_s > UINT32_MAX * 16ull) {
+                text_add(writer, ",\"window_end\":null");
+                return;
+        }
+        text_add(writer, ",\"window_end\":\"");
+        add_seconds(writer, event->window_end_s);
+        text_add(writer, "Z\"");
+}
+
 size_t event_format_line(const struct event *event, char *buffer)
 {
         bool ports = protocol_has_ports(event->ip_protocol) && event->reason != REASON_FRAGMENT;
@@ -215,6 +244,7 @@ size_t event_format_line(const struct event *event, char *buffer)
         add_number(&writer, ",\"bytes\":", event->bytes);
         add_number(&writer, ",\"count\":", MAX(event->count, 1u));
         add_number(&writer, ",\"lost_before\":", event->lost_before);
+        add_budget(&writer, event);
         if (event->detail[0] != '\0')
                 add_string(&writer, ",\"detail\":", event->detail, sizeof(event->detail));
         text_add_bytes(&writer, "}", 1);

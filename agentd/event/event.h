@@ -48,7 +48,13 @@ struct event {
         __u64 bytes;
         __u64 count;
         __u64 lost_before;
-        char detail[256]; /* lifecycle, audit, drift, dns: a sentence; "" is left out */
+        /* Of a budget: of type budget, and of type audit when somebody changed one. scope "": none. */
+        char scope[160];
+        __u64 used, limit;   /* limit: this window's grants included */
+        __u64 before, after; /* audit: what was changed */
+        __u8 percent;        /* budget: 80, 100 */
+        __u64 window_end_s;  /* UTC; UINT64_MAX prints null */
+        char detail[256];    /* lifecycle, audit, drift, dns: a sentence; "" is left out */
 };
 
 /* A new reference. Never NULL but for lack of memory. Strings that are not UTF-8 are escaped, not refused. */

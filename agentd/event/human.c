@@ -101,6 +101,16 @@ static void add_rest(struct text_writer *writer, const json_t *json)
                 text_addf(writer, "[%lld] uid %lld ", (long long)number_of(process, "pid"),
                           (long long)number_of(process, "uid"));
         }
+        if (!strcmp(string_of(json, "type"), "budget") && string_of(json, "scope")[0] != '\0') {
+                add_safe(writer, string_of(json, "scope"));
+                text_addf(writer, " at %lld %%: %lld of %lld bytes ", (long long)number_of(json, "percent"),
+                          (long long)number_of(json, "used"), (long long)number_of(json, "limit"));
+                if (string_of(json, "window_end")[0] != '\0') {
+                        text_add(writer, "until ");
+                        add_safe(writer, string_of(json, "window_end"));
+                        text_add(writer, " ");
+                }
+        }
         if (number_of(json, "count") > 1)
                 text_addf(writer, "x%lld ", (long long)number_of(json, "count"));
         add_safe(writer, string_of(json, "detail"));
