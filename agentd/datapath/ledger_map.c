@@ -173,7 +173,10 @@ int datapath_ledger_grant(struct datapath *datapath, __u32 id, __u64 bytes)
         return 0;
 }
 
-/* What CPUs hold stays charged: they will send it, or give it back. */
+/*
+ * What CPUs hold stays charged: they will send it, or give it back. A CPU that has charged a lease and not yet shown it
+ * is taken to have sent it: at most LEASE_CHUNK_MAX bytes then count as sent before the reset.
+ */
 __u64 datapath_ledger_reset(struct datapath *datapath, __u32 id)
 {
         struct ledger *ledger = ledger_of(datapath, id);
@@ -266,8 +269,6 @@ static void reading_fill(const struct datapath *datapath, const struct ledger *l
         __u32 now = window_now(datapath, ledger->period);
         __u64 current = word_current(word, now), charged = LEDGER_BYTES(current);
 
-        if (LEDGER_WINDOW(current) != LEDGER_WINDOW(word))
-                leased = 0;
         *ret = (struct ledger_reading){
                 .used = charged - MIN(leased, charged),
                 .charged = charged,
@@ -304,5 +305,21 @@ void datapath_ledgers_read(struct datapath *datapath, const __u32 *ids, size_t n
                         word = word_load(&ledger->word);
                 }
                 reading_fill(datapath, ledger, word, leased, &readings[i]);
+        }
+}
+
+void datapath_ledgers_unclaimed(struct datapath *datapath,
+                                void (*function)(void *context, const char *key, const struct ledger_reading *reading),
+                                void *context)
+{
+        struct limit_slot *slot, *next;
+
+        HASH_ITER (hh, datapath->limits.slots, slot, next) {
+                struct ledger_reading reading;
+
+                if (slot->key.kind != LIMIT_LEDGER || slot->references > 0)
+                        continue;
+                datapath_ledgers_read(datapath, &slot->id, 1, &reading);
+                function(context, (const char *)slot->key.key, &reading);
         }
 }

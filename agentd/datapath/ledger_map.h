@@ -49,6 +49,10 @@ void datapath_ledger_restore(struct datapath *datapath, __u32 id, __u32 window, 
 bool datapath_ledger_carry(struct datapath *datapath, __u32 id);
 /* All of them at once, one pass over the leases. readings: n of them, in the order of ids. */
 void datapath_ledgers_read(struct datapath *datapath, const __u32 *ids, size_t n, struct ledger_reading *readings);
+/* Ledgers that nobody has taken since the start: what datapath_limits_sweep() is about to remove. */
+void datapath_ledgers_unclaimed(struct datapath *datapath,
+                                void (*function)(void *context, const char *key, const struct ledger_reading *reading),
+                                void *context);
 
 /* Token buckets: interval and tolerance are set in either case, what was taken stays. */
 int datapath_bucket_get(struct datapath *datapath, const char *key, __u64 interval_ns, __u64 tolerance_ns,
