@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "agentd/ledger/window.h"
+#include "agentd/util/macro.h"
 
 void ledger_usage_add(struct ledger_usage *usage, __u32 window, __u64 used, double elapsed_s)
 {
@@ -28,7 +29,7 @@ void ledger_usage_add(struct ledger_usage *usage, __u32 window, __u64 used, doub
 
 __u64 ledger_usage_rate(const struct ledger_usage *usage)
 {
-        return usage->seconds > 0 ? (__u64)(usage->bytes / usage->seconds) : 0;
+        return (__u64)(usage->bytes / MAX(usage->seconds, (double)LEDGER_USAGE_LEAST_S));
 }
 
 bool ledger_time_left(__u64 left, __u64 rate, __u64 now_s, __u64 end_s, __u64 *ret_s)

@@ -11,7 +11,10 @@
 
 /* An exponentially weighted average of bytes a second: what happened a minute ago counts a third of what happens now.
  */
-enum { LEDGER_USAGE_MEMORY_S = 60 };
+enum {
+        LEDGER_USAGE_MEMORY_S = 60,
+        LEDGER_USAGE_LEAST_S = 10, /* one packet right after the start is no rate */
+};
 
 struct ledger_usage {
         bool started;
