@@ -311,8 +311,9 @@ static int daemon_open(struct daemon *daemon, struct config *config, struct moni
 
         (void)snprintf(daemon->events_target, sizeof(daemon->events_target), "%s", config->daemon.events);
         daemon->socket_path = strdup(socket_path && *socket_path ? socket_path : config->daemon.socket);
+        daemon->state_directory = strdup(config->daemon.state_dir);
         error->exit_status = 1;
-        if (!daemon->socket_path) {
+        if (!daemon->socket_path || !daemon->state_directory) {
                 config_free(config);
                 return -ENOMEM;
         }
@@ -338,6 +339,7 @@ static int daemon_open(struct daemon *daemon, struct config *config, struct moni
                 return r;
         }
         options.directory = directory;
+        options.state_directory = daemon->state_directory;
         r = monitor_new(&daemon->loop, &options, config, daemon->bus, error, &daemon->monitor);
         if (r < 0)
                 return r;
@@ -403,6 +405,7 @@ static void daemon_close(struct daemon *daemon)
         monitor_free(daemon->monitor);
         event_bus_free(daemon->bus);
         free(daemon->socket_path);
+        free(daemon->state_directory);
         free(daemon->config_path);
         uv_walk(&daemon->loop, close_handle, NULL);
         (void)uv_run(&daemon->loop, UV_RUN_DEFAULT);

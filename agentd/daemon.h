@@ -21,6 +21,7 @@ struct daemon {
         uv_loop_t loop;
         char *config_path;
         char *socket_path;
+        char *state_directory;
         struct monitor *monitor;
         struct event_bus *bus;
         struct agent_watch *watch;
@@ -64,6 +65,13 @@ void verb_policy_validate(void *context, struct control_request *request, const 
 void verb_policy_diff(void *context, struct control_request *request, const json_t *arguments);
 void verb_policy_test(void *context, struct control_request *request, const json_t *arguments);
 void verb_explain(void *context, struct control_request *request, const json_t *arguments);
+
+/* verbs_budget.c */
+struct monitor_budget;
+json_t *budget_to_json(struct monitor *monitor, const struct monitor_agent *agent, const struct monitor_budget *budget);
+void verb_budget_show(void *context, struct control_request *request, const json_t *arguments);
+void verb_budget_grant(void *context, struct control_request *request, const json_t *arguments);
+void verb_budget_reset(void *context, struct control_request *request, const json_t *arguments);
 
 /* verbs_event.c */
 void verb_events(void *context, struct control_request *request, const json_t *arguments);

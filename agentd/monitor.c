@@ -96,6 +96,7 @@ static void on_tick(uv_timer_t *timer)
         struct monitor_agent *agent, *next;
         __u64 now_ns = monitor_now();
 
+        monitor_budgets_tick(monitor, now_ns);
         monitor_names_tick(monitor, now_ns);
         monitor_retire(monitor, now_ns);
         monitor_events_lost(monitor);
@@ -186,6 +187,9 @@ int monitor_new(uv_loop_t *loop, const struct monitor_options *options, struct c
                 goto failed;
         }
         (void)datapath_listeners_clear(monitor->datapath);
+        r = monitor_budgets_new(monitor, options->state_directory, error);
+        if (r < 0)
+                goto failed;
 
         r = dns_supervisor_new(loop, "/proc/self/exe", &config->dns, &dns_callbacks, monitor, &monitor->dns);
         if (r < 0) {
@@ -227,6 +231,7 @@ static void agent_forget(struct monitor *monitor, struct monitor_agent *agent)
                 close_fd(&listener->netns_fd);
                 free(listener);
         }
+        monitor_limits_forget(agent);
         HASH_DEL(monitor->agents, agent);
         close_fd(&agent->cgroup_fd);
         free(agent->path);
@@ -240,10 +245,12 @@ void monitor_free(struct monitor *monitor)
 
         if (!monitor)
                 return;
+        monitor_budgets_end(monitor);
         if (monitor->dns)
                 dns_supervisor_free(monitor->dns);
         HASH_ITER (hh, monitor->agents, agent, next_agent)
                 agent_forget(monitor, agent);
+        monitor_budgets_free(monitor);
         HASH_ITER (hh, monitor->policies, policy, next_policy) {
                 HASH_DEL(monitor->policies, policy);
                 compiled_policy_free(policy->compiled);

@@ -72,14 +72,16 @@ struct monitor_agent {
         struct monitor_policy *policy; /* NULL: broken, everything is denied */
         enum monitor_mode mode;
         bool quarantine;
+        bool without_limits; /* its limits could not be had: it is denied until they can */
         bool broken;
         char detail[160];
         __u64 verified_ns; /* CLOCK_BOOTTIME; 0: never */
         __u64 events_lost; /* by the kernel, as far as it was told */
         struct monitor_listener *listeners;
         unsigned n_listeners;
-        unsigned discoveries;              /* in the current tick */
-        __u64 lookups[DNS_OUTCOME_MAX];    /* by enum dns_outcome, since the worker began */
+        unsigned discoveries;                        /* in the current tick */
+        __u64 lookups[DNS_OUTCOME_MAX];              /* by enum dns_outcome, since the worker began */
+        struct monitor_limits *limits, *next_limits; /* budgets and rates: in use, and prepared; see monitor_budget.h */
         struct monitor_settling *settling; /* first answers that attach waits for; NULL: all came, or time is up */
         __u64 settle_until_ns;
 };
@@ -105,11 +107,13 @@ struct monitor {
         __u32 ticks;
         bool verdicts_only;
         struct monitor_settling *settlings;
+        struct monitor_budgets *budgets;
 };
 
 struct monitor_options {
-        const char *directory; /* of the pins */
-        bool verdicts_only;    /* no lifecycle and learn events: for a person at a terminal */
+        const char *directory;       /* of the pins */
+        const char *state_directory; /* where budgets are remembered over a reboot; NULL: they are not */
+        bool verdicts_only;          /* no lifecycle and learn events: for a person at a terminal */
 };
 
 /* Text of a failure for a user; one line. */
@@ -139,12 +143,35 @@ json_t *monitor_diff(struct monitor *monitor, const struct config *config);
 void monitor_grace(void);
 void monitor_retire(struct monitor *monitor, __u64 now_ns); /* frees versions that no packet reads any more */
 __u32 monitor_word_flags(const struct monitor_agent *agent);
-void monitor_publish(struct monitor *monitor, struct monitor_agent *agent);
+/* 0; or an error of monitor_limits_prepare(): then everything is denied, and the agent's detail says why. */
+int monitor_publish(struct monitor *monitor, struct monitor_agent *agent);
 int monitor_policy_use(struct monitor *monitor, struct monitor_policy *policy); /* tells worker and refresh */
 int monitor_policies_load(struct monitor *monitor, struct monitor_error *error);
 void monitor_config_unref(struct monitor_config *config);
 /* Another policy (in use) for the agent, published; what it allows no more ends. */
 void monitor_agent_move(struct monitor *monitor, struct monitor_agent *agent, struct monitor_policy *policy);
+
+/* monitor_budget.c: limits of agents. */
+/* Makes what the agent needs under this policy, beside what it has. 0; -ENOSPC: a table is full; -errno. */
+int monitor_limits_prepare(struct monitor *monitor, struct monitor_agent *agent, const struct monitor_policy *policy,
+                           struct monitor_error *error);
+void monitor_limits_discard(struct monitor *monitor, struct monitor_agent *agent);
+/* The limits of the agent's policy of now: those that it has, those that were prepared, or new ones. They are published
+ * next; what it had before is retired. */
+int monitor_limits_take(struct monitor *monitor, struct monitor_agent *agent, struct monitor_error *error,
+                        struct datapath_limits *ret);
+void monitor_limits_retire(struct monitor *monitor, struct monitor_agent *agent);
+void monitor_limits_sweep(struct monitor *monitor, __u64 now_ns); /* frees what no packet reads any more */
+void monitor_limits_forget(struct monitor_agent *agent);          /* the kernel's side stays */
+void monitor_budgets_free(struct monitor *monitor);
+
+/* monitor_budget_flush.c */
+int monitor_budgets_new(struct monitor *monitor, const char *state_directory, struct monitor_error *error);
+void monitor_budgets_tick(struct monitor *monitor, __u64 now_ns);
+void monitor_budget_record(struct monitor *monitor, const void *record, size_t size, __s64 boot_to_real_ns);
+/* What a former daemon left and no agent has taken: remembered, then gone. When all agents are published. */
+void monitor_budgets_sweep(struct monitor *monitor);
+void monitor_budgets_end(struct monitor *monitor); /* the last reading, written before it returns */
 
 /* monitor_agent.c */
 struct monitor_agent *monitor_agent_find(struct monitor *monitor, const char *name);
@@ -162,6 +189,14 @@ void monitor_population(struct monitor *monitor, struct monitor_agent *agent); /
 void monitor_verify(struct monitor *monitor, struct monitor_agent *agent);
 /* Destroys the agent's sockets that its policy of now does not allow; all: every one. */
 void monitor_sockets_destroy(struct monitor *monitor, struct monitor_agent *agent, bool all);
+/* The same for those that doomed says. */
+struct sock_diag_socket;
+struct verdict_question;
+void monitor_sockets_destroy_if(struct monitor *monitor, struct monitor_agent *agent,
+                                bool (*doomed)(void *context, const struct sock_diag_socket *socket), void *context);
+/* What the agent's policy of now says of a live socket that is connected. */
+int monitor_socket_verdict(struct monitor *monitor, const struct monitor_agent *agent,
+                           const struct sock_diag_socket *socket, struct verdict_question *question);
 /* Candidate ports of the agent's listeners, from the one with this index on. */
 void monitor_ports_choose(struct monitor *monitor, __u32 agent_id, size_t first);
 const char *monitor_agent_mode(const struct monitor_agent *agent); /* "enforce", "audit" */

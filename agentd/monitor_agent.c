@@ -174,7 +174,13 @@ int monitor_attach(struct monitor *monitor, const char *name, const char *entry,
         (void)TAKE_FD(fd);
         agent->policy = found;
         agent->mode = mode;
-        monitor_publish(monitor, agent);
+        r = monitor_limits_prepare(monitor, agent, found, error);
+        if (r < 0) {
+                (void)datapath_detach(monitor->datapath, agent_id);
+                agent_drop(monitor, agent);
+                return r;
+        }
+        (void)monitor_publish(monitor, agent);
         monitor_population(monitor, agent);
         /* Connections from before are judged from now on; those that the policy forbids end. */
         monitor_sockets_destroy(monitor, agent, false);
@@ -207,6 +213,7 @@ void monitor_rename(struct monitor *monitor, struct monitor_agent *agent, const 
         HASH_ADD_STR(monitor->agents, name, agent);
         memset(pinned->name, 0, sizeof(pinned->name));
         memcpy(pinned->name, agent->name, strlen(agent->name));
+        (void)monitor_publish(monitor, agent); /* its budgets are those of its name */
 }
 
 void monitor_detach(struct monitor *monitor, struct monitor_agent *agent)
@@ -222,6 +229,8 @@ void monitor_detach(struct monitor *monitor, struct monitor_agent *agent)
         event_bus_flush(monitor->bus);
         monitor_forget_names(monitor, agent);
         (void)datapath_detach(monitor->datapath, id);
+        monitor_limits_discard(monitor, agent);
+        monitor_limits_retire(monitor, agent);
         agent_drop(monitor, agent);
 }
 
@@ -257,11 +266,29 @@ struct doomed_context {
         bool all;
 };
 
+int monitor_socket_verdict(struct monitor *monitor, const struct monitor_agent *agent,
+                           const struct sock_diag_socket *socket, struct verdict_question *question)
+{
+        *question = (struct verdict_question){
+                .agent_id = agent->id,
+                .now_ns = monitor_now(),
+                .word = datapath_agent(monitor->datapath, agent->id)->word,
+                .flow =
+                        {
+                                .remote = socket->remote,
+                                .port = socket->remote_port,
+                                .protocol = socket->ip_protocol == IPPROTO_TCP ? PROTOCOL_TCP : PROTOCOL_UDP,
+                                .flags = FLOW_ESTABLISHED | (address_is_loopback(&socket->remote) ? FLOW_LOOPBACK : 0),
+                        },
+        };
+        return datapath_verdict(monitor->datapath, question);
+}
+
 static bool socket_doomed(void *context, const struct sock_diag_socket *socket)
 {
         const struct doomed_context *doomed = context;
-        struct verdict_question question = {.agent_id = doomed->agent->id, .now_ns = monitor_now()};
         const struct agent_entry *entry = datapath_agent(doomed->monitor->datapath, doomed->agent->id);
+        struct verdict_question question;
 
         if (doomed->all)
                 return true;
@@ -272,19 +299,13 @@ static bool socket_doomed(void *context, const struct sock_diag_socket *socket)
                         if (socket->remote_port == entry->dns_ports[i])
                                 return false;
         }
-        question.word = entry->word;
-        question.flow = (struct flow){
-                .remote = socket->remote,
-                .port = socket->remote_port,
-                .protocol = socket->ip_protocol == IPPROTO_TCP ? PROTOCOL_TCP : PROTOCOL_UDP,
-                .flags = FLOW_ESTABLISHED | (address_is_loopback(&socket->remote) ? FLOW_LOOPBACK : 0),
-        };
-        return datapath_verdict(doomed->monitor->datapath, &question) == 0 && question.verdict.action == VERDICT_DENY;
+        return monitor_socket_verdict(doomed->monitor, doomed->agent, socket, &question) == 0 &&
+               question.verdict.action == VERDICT_DENY;
 }
 
-void monitor_sockets_destroy(struct monitor *monitor, struct monitor_agent *agent, bool all)
+void monitor_sockets_destroy_if(struct monitor *monitor, struct monitor_agent *agent,
+                                bool (*doomed)(void *context, const struct sock_diag_socket *socket), void *context)
 {
-        struct doomed_context doomed = {monitor, agent, all};
         _cleanup_free_ __u64 *ids = NULL;
         size_t n_ids = 0;
 
@@ -296,7 +317,7 @@ void monitor_sockets_destroy(struct monitor *monitor, struct monitor_agent *agen
                 int r = sock_diag_open(listener->netns_fd, &diag);
 
                 if (r == 0)
-                        r = sock_diag_destroy_each(diag, ids, n_ids, socket_doomed, &doomed, &n);
+                        r = sock_diag_destroy_each(diag, ids, n_ids, doomed, context, &n);
                 if (r < 0)
                         log_warning_errno(r, "cannot end the sockets of '%s'; their packets are denied", agent->name);
                 if (n > 0)
@@ -304,13 +325,23 @@ void monitor_sockets_destroy(struct monitor *monitor, struct monitor_agent *agen
         }
 }
 
+void monitor_sockets_destroy(struct monitor *monitor, struct monitor_agent *agent, bool all)
+{
+        struct doomed_context doomed = {monitor, agent, all};
+
+        monitor_sockets_destroy_if(monitor, agent, socket_doomed, &doomed);
+}
+
 void monitor_verify(struct monitor *monitor, struct monitor_agent *agent)
 {
         const struct agent_entry *entry = datapath_agent(monitor->datapath, agent->id);
         enum hook hook = HOOK_NONE;
         int r = datapath_verify(monitor->datapath, agent->id, &hook);
-        __u32 version = agent->policy ? agent->policy->version : 0;
+        __u32 version;
 
+        if (agent->without_limits)
+                (void)monitor_publish(monitor, agent); /* there may be room by now */
+        version = agent->policy && !agent->without_limits ? agent->policy->version : 0;
         if (r < 0) {
                 monitor_event(monitor, EVENT_DRIFT, agent, REASON_NONE, "the hook %s was gone", hook_to_string(hook));
                 r = datapath_repair(monitor->datapath, agent->id, agent->cgroup_fd);
@@ -320,13 +351,13 @@ void monitor_verify(struct monitor *monitor, struct monitor_agent *agent)
         if (r == 0 && (WORD_VERSION(entry->word) != version || WORD_FLAGS(entry->word) != monitor_word_flags(agent) ||
                        entry->cgroup_id != agent->cgroup_id)) {
                 monitor_event(monitor, EVENT_DRIFT, agent, REASON_NONE, "its entry in the kernel was changed");
-                monitor_publish(monitor, agent);
+                (void)monitor_publish(monitor, agent);
         }
-        agent->broken = r < 0 || !agent->policy;
+        agent->broken = r < 0 || version == 0;
         if (r < 0)
                 (void)snprintf(agent->detail, sizeof(agent->detail), "hook %s is not attached: %s",
                                hook_to_string(hook), strerror(-r));
-        else if (agent->policy)
+        else if (version != 0)
                 agent->detail[0] = '\0';
         if (r == 0)
                 agent->verified_ns = monitor_now();
@@ -413,7 +444,7 @@ int monitor_adopt(struct monitor *monitor)
         HASH_ITER (hh, monitor->agents, agent, next) {
                 if (agent->policy && monitor_relearn(monitor, agent, agent->policy) < 0)
                         log_warning("some names of '%s' must be looked up again", agent->name);
-                monitor_publish(monitor, agent);
+                (void)monitor_publish(monitor, agent);
                 monitor_unlearn(monitor, agent);
                 monitor_population(monitor, agent);
                 monitor_sockets_destroy(monitor, agent, false);
@@ -421,5 +452,6 @@ int monitor_adopt(struct monitor *monitor)
                 monitor_event(monitor, EVENT_LIFECYCLE, agent, REASON_NONE, "adopted at %s", agent->path);
         }
         monitor_grace();
+        monitor_budgets_sweep(monitor);
         return datapath_policies_sweep(monitor->datapath);
 }

@@ -65,6 +65,10 @@ static void on_verdict(void *context, const void *data, size_t size)
         struct event event;
         const char *name;
 
+        if (size >= sizeof(record->header) && record->header.kind == RECORD_BUDGET) {
+                monitor_budget_record(monitor, data, size, consume->boot_to_real_ns);
+                return;
+        }
         if (event_decode(data, size, consume->boot_to_real_ns, &event) < 0) {
                 event_bus_lost(monitor->bus, "malformed", 1);
                 return;

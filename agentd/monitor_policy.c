@@ -315,25 +315,42 @@ __u32 monitor_word_flags(const struct monitor_agent *agent)
         return flags;
 }
 
-void monitor_publish(struct monitor *monitor, struct monitor_agent *agent)
+/* Without the limits that its policy names an agent has no policy. */
+static int limits_of(struct monitor *monitor, struct monitor_agent *agent, struct datapath_limits *ret)
+{
+        struct monitor_error error = {};
+        int r = agent->policy ? monitor_limits_take(monitor, agent, &error, ret) : 0;
+
+        if (r < 0 && !agent->without_limits)
+                log_error("%s: everything is denied", error.text);
+        agent->without_limits = r < 0;
+        agent->broken |= r < 0;
+        if (r < 0)
+                (void)snprintf(agent->detail, sizeof(agent->detail), "%.130s: everything is denied", error.text);
+        return r;
+}
+
+int monitor_publish(struct monitor *monitor, struct monitor_agent *agent)
 {
         struct agent_entry *entry = datapath_agent(monitor->datapath, agent->id);
         struct message_agent message = {.agent_id = agent->id};
         const char *name = agent->policy ? agent->policy->policy->name : "";
-        int r;
+        struct datapath_limits limits = {.count = 1};
+        int limited = limits_of(monitor, agent, &limits), r;
+        __u32 version = agent->policy && limited == 0 ? agent->policy->version : 0;
 
         memset(entry->policy, 0, sizeof(entry->policy));
         memcpy(entry->policy, name, MIN(strlen(name), sizeof(entry->policy) - 1));
         entry->mode = (__u8)agent->mode;
-        (void)datapath_agent_publish(monitor->datapath, agent->id, agent->policy ? agent->policy->version : 0,
-                                     monitor_word_flags(agent));
+        (void)datapath_agent_publish_limits(monitor->datapath, agent->id, version, monitor_word_flags(agent), limits);
 
-        message.policy_id = agent->policy ? agent->policy->version : 0;
+        message.policy_id = version;
         message.audit = (monitor_word_flags(agent) & WORD_AUDIT) != 0;
-        message.quarantine = agent->quarantine || !agent->policy;
+        message.quarantine = agent->quarantine || version == 0;
         r = dns_supervisor_agent(monitor->dns, &message);
         if (r < 0)
                 log_warning_errno(r, "cannot tell the DNS worker of '%s', its look-ups fail", agent->name);
+        return limited;
 }
 
 /* All agents are checked against the new policies before anything changes. */
@@ -389,7 +406,7 @@ void monitor_agent_move(struct monitor *monitor, struct monitor_agent *agent, st
         agent->policy = policy;
         agent->broken = false;
         agent->detail[0] = '\0';
-        monitor_publish(monitor, agent);
+        (void)monitor_publish(monitor, agent);
         monitor_unlearn(monitor, agent);
         monitor_sockets_destroy(monitor, agent, false);
 }
@@ -408,6 +425,41 @@ static int policy_keep(struct monitor_policy *policy, struct monitor_config *con
         policy->policy = model;
         policy->config = config;
         config->references++;
+        return 0;
+}
+
+/* The policy that an agent moves to; NULL: it stays with what it has. made: in the order of the configuration's. */
+static struct monitor_policy *agent_target(struct monitor *monitor, const struct config *config,
+                                           struct monitor_policy *const *made, const struct monitor_agent *agent)
+{
+        const char *name = agent_policy_name(config, agent);
+        struct monitor_policy *policy;
+
+        if (!name)
+                return NULL;
+        for (size_t i = 0; i < config->n_policies; i++)
+                if (made[i] && strcmp(made[i]->policy->name, name) == 0)
+                        return made[i];
+        policy = monitor_policy_find(monitor, name);
+        return policy != agent->policy ? policy : NULL;
+}
+
+/* Every agent's new limits, beside those in use. */
+static int limits_prepare(struct monitor *monitor, const struct config *config, struct monitor_policy *const *made,
+                          struct monitor_error *error)
+{
+        struct monitor_agent *agent, *next;
+        int r;
+
+        HASH_ITER (hh, monitor->agents, agent, next) {
+                const struct monitor_policy *policy = agent_target(monitor, config, made, agent);
+
+                if (!policy)
+                        continue;
+                r = monitor_limits_prepare(monitor, agent, policy, error);
+                if (r < 0)
+                        return r;
+        }
         return 0;
 }
 
@@ -443,7 +495,11 @@ int monitor_apply(struct monitor *monitor, struct config *config, struct monitor
                 if (!policy || !policy_equal(policy->policy, config->policies[i]))
                         r = policy_make(monitor, holder, config->policies[i], error, &made[i]);
         }
+        if (r == 0)
+                r = limits_prepare(monitor, config, made, error);
         if (r < 0) {
+                HASH_ITER (hh, monitor->agents, agent, next_agent)
+                        monitor_limits_discard(monitor, agent);
                 for (size_t i = 0; made && i < config->n_policies; i++)
                         if (made[i])
                                 policy_drop(monitor, made[i]);
@@ -485,10 +541,8 @@ int monitor_apply(struct monitor *monitor, struct config *config, struct monitor
         monitor->config = holder;
 
         HASH_ITER (hh, monitor->agents, agent, next_agent) {
-                const char *name = agent_policy_name(config, agent);
-
-                policy = name ? monitor_policy_find(monitor, name) : NULL;
-                if (policy && policy != agent->policy)
+                policy = agent_target(monitor, config, made, agent);
+                if (policy)
                         monitor_agent_move(monitor, agent, policy);
         }
         *ret_changes = changes;
@@ -506,6 +560,7 @@ void monitor_retire(struct monitor *monitor, __u64 now_ns)
         struct monitor_policy *policy, *next;
         bool waited = false;
 
+        monitor_limits_sweep(monitor, now_ns);
         HASH_ITER (hh, monitor->policies, policy, next) {
                 struct monitor_agent *agent, *next_agent;
                 bool used = false;

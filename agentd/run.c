@@ -13,7 +13,7 @@
 #include <string.h>
 #include <sys/wait.h>
 
-#include "agentd/monitor.h"
+#include "agentd/monitor_budget.h"
 #include "agentd/policy/report.h"
 #include "agentd/run_child.h"
 #include "agentd/util/cleanup.h"
@@ -314,6 +314,25 @@ static void summary_reasons(const char *title, const __u64 *counts)
         fprintf(stderr, "\n");
 }
 
+static void summary_budgets(struct run *run)
+{
+        const struct monitor_limits *limits = run->agent->limits;
+        char used[32], limit[32];
+
+        if (!limits || limits->n_budgets == 0)
+                fprintf(stderr, "  %-11s none in this policy\n", "budgets");
+        else
+                monitor_budgets_read(run->monitor);
+        for (size_t i = 0; limits && i < limits->n_budgets; i++) {
+                const struct ledger_reading *reading = &limits->budgets[i].ledger->reading;
+
+                summary_bytes(used, sizeof(used), reading->used);
+                summary_bytes(limit, sizeof(limit), reading->limit + reading->granted);
+                fprintf(stderr, "  %-11s %s: %s of %s used\n", i == 0 ? "budgets" : "", limits->budgets[i].scope, used,
+                        limit);
+        }
+}
+
 static void summary_print(struct run *run)
 {
         struct agent_counters counters = {};
@@ -334,7 +353,7 @@ static void summary_print(struct run *run)
                 summary_reasons("would deny", counters.would_deny);
         fprintf(stderr, "  %-11s %llu redirected to agentd, %zu addresses learned\n", "look-ups",
                 (unsigned long long)counters.redirected, learned_count(run->monitor->learned, run->agent->id));
-        fprintf(stderr, "  %-11s none in this policy\n", "budgets");
+        summary_budgets(run);
         if (counters.events_lost)
                 fprintf(stderr, "  %-11s %llu (the counters above are exact)\n", "events lost",
                         (unsigned long long)counters.events_lost);
@@ -351,7 +370,7 @@ static void run_close(struct run *run)
         if (run->agent) {
                 /* Deny, end the sockets, end the processes, and only then take the links away. */
                 run->agent->quarantine = true;
-                monitor_publish(run->monitor, run->agent);
+                (void)monitor_publish(run->monitor, run->agent);
                 (void)cgroup_kill(run->cgroup_fd);
                 if (cgroup_wait_empty(run->cgroup_fd, RUN_KILL_MS) < 0)
                         log_warning("processes in '%s' do not end; they stay denied", run->cgroup);

@@ -7,6 +7,7 @@
 #include <sys/utsname.h>
 
 #include "agentd/daemon.h"
+#include "agentd/monitor_budget.h"
 #include "agentd/util/cleanup.h"
 #include "agentd/util/macro.h"
 #include "agentd/version.h"
@@ -175,10 +176,30 @@ static json_t *problems_find(struct daemon *daemon, const struct event_statistic
                 problem_add(problems, "%zu cgroups or directories are beyond what is watched", watch.beyond);
         if (dns_supervisor_pid(daemon->monitor->dns) <= 0)
                 problem_add(problems, "the DNS worker is not running: look-ups fail");
+        if (daemon->monitor->budgets->keeper) {
+                struct ledger_keeper_statistics kept = {};
+
+                ledger_keeper_statistics(daemon->monitor->budgets->keeper, &kept);
+                if (kept.text[0])
+                        problem_add(problems, "budgets are not remembered: %.200s", kept.text);
+        }
         if (events->lost_sink)
                 problem_add(problems, "%llu events could not be written to '%s'", (unsigned long long)events->lost_sink,
                             daemon->events_target);
         return problems;
+}
+
+/* Where budgets are remembered. */
+static json_t *state_to_json(struct daemon *daemon)
+{
+        struct ledger_keeper_statistics kept = {};
+
+        if (!daemon->monitor->budgets->keeper)
+                return json_null();
+        ledger_keeper_statistics(daemon->monitor->budgets->keeper, &kept);
+        return json_pack("{s:s,s:I,s:I,s:I,s:o}", "directory", daemon->state_directory, "written",
+                         (json_int_t)kept.written, "waiting", (json_int_t)kept.waiting, "failures",
+                         (json_int_t)kept.failures, "error", kept.text[0] ? json_string(kept.text) : json_null());
 }
 
 void verb_status(void *context, struct control_request *request, const json_t *arguments)
@@ -199,7 +220,7 @@ void verb_status(void *context, struct control_request *request, const json_t *a
                 request,
                 json_pack("{s:s,s:i,s:I,s:I,s:s,s:s,s:b,s:o,"
                           "s:[{s:i,s:s,s:b,s:s},{s:i,s:s,s:b,s:s},{s:i,s:s,s:b,s:s},{s:i,s:s,s:b,s:s}],"
-                          "s:{s:i,s:i},s:{s:s,s:I,s:I,s:I,s:I},s:o}",
+                          "s:{s:i,s:i},s:{s:s,s:I,s:I,s:I,s:I},s:o,s:o}",
                           "version", AGENTD_VERSION, "pid", (int)getpid(), "uptime_s",
                           (json_int_t)((monitor_now() - daemon->monitor->started_ns) / NSEC_PER_SEC), "generation",
                           (json_int_t)datapath_generation(daemon->monitor->datapath), "kernel", name.release, "config",
@@ -212,7 +233,7 @@ void verb_status(void *context, struct control_request *request, const json_t *a
                           (int)dns_supervisor_restarts(daemon->monitor->dns), "events", "target", daemon->events_target,
                           "total", (json_int_t)total, "lost_ring", (json_int_t)events.lost_ring, "lost_sink",
                           (json_int_t)events.lost_sink, "lost_subscribers", (json_int_t)events.lost_subscribers,
-                          "agents", all_agents(daemon, false)));
+                          "state", state_to_json(daemon), "agents", all_agents(daemon, false)));
 }
 
 void verb_agents(void *context, struct control_request *request, const json_t *arguments)
@@ -308,7 +329,7 @@ static void quarantine_set(struct daemon *daemon, struct control_request *reques
         }
         if (agent->quarantine != quarantine) {
                 agent->quarantine = quarantine;
-                monitor_publish(daemon->monitor, agent);
+                (void)monitor_publish(daemon->monitor, agent);
                 if (quarantine)
                         monitor_sockets_destroy(daemon->monitor, agent, true);
         }

@@ -45,9 +45,18 @@ const struct ctl_verb ctl_verbs[] = {
          "Without -f: what the daemon remembers (the last 4096). With -f: the last 10, or those of -n or --since, and\n"
          "then new ones until interrupted. -o json prints one object a line.",
          "agentctl events -f --agent claude-1 --type deny", "fAYRSn", 0, 0, ctl_events},
-        {"budget show", "[AGENT]", "byte budgets", NULL, "", "", 0, INT_MAX, NULL},
-        {"budget grant", "AGENT SCOPE BYTES", "more bytes for this window", NULL, "", "", 0, INT_MAX, NULL},
-        {"budget reset", "AGENT [SCOPE]", "a window begins anew", NULL, "", "", 0, INT_MAX, NULL},
+        {"budget show", "[AGENT]", "byte budgets: used, limit, window's end, rate and the time left",
+         "LIMIT and LEFT include what was granted in this window. RATE is that of the last minute; TIME-LEFT is how "
+         "long\n"
+         "the rest lasts at that rate, and '-' when it outlasts the window.",
+         "agentctl budget show claude-1", "", 0, 1, ctl_budget_show},
+        {"budget grant", "AGENT SCOPE BYTES", "more bytes, in this window only",
+         "SCOPE is one that `agentctl budget show` prints, or a part in front of it that fits only one (agent for\n"
+         "agent/day). BYTES is a size: 10MiB, 2GB, 4096. A shared budget is granted to all who share it.",
+         "agentctl budget grant claude-1 agent/day 100MiB", "", 3, 3, ctl_budget_grant},
+        {"budget reset", "AGENT [SCOPE]", "forget what was used and granted in this window",
+         "SCOPE as for `budget grant`, but it may fit several. Without it: all budgets of the agent but shared ones.",
+         "agentctl budget reset claude-1 agent/day", "", 1, 2, ctl_budget_reset},
         {"quarantine", "AGENT", "deny everything now and end its connections",
          "Holds until `agentctl release`, over reloads and restarts of the daemon.", "agentctl quarantine claude-1", "",
          1, 1, ctl_quarantine},

@@ -81,6 +81,7 @@ static void print_agent_lines(const json_t *agents)
 static void print_daemon(const json_t *status)
 {
         const json_t *tier, *events = json_object_get(status, "events"), *dns = json_object_get(status, "dns");
+        const json_t *state = json_object_get(status, "state");
         json_int_t lost = json_number(events, "lost_ring") + json_number(events, "lost_sink");
         char uptime[PRINT_TEXT_MAX];
         struct table table;
@@ -95,6 +96,12 @@ static void print_daemon(const json_t *status)
         table_cell(&table, "%s", json_text(status, "kernel"));
         table_cell(&table, "config");
         table_cell(&table, "%s", json_text(status, "config"));
+        if (json_is_object(state)) {
+                const char *error = json_text(state, "error");
+
+                table_cell(&table, "state");
+                table_cell(&table, "%s%s%s", json_text(state, "directory"), error[0] ? ": " : "", error);
+        }
         if (json_is_object(dns)) {
                 table_cell(&table, "names");
                 table_cell(&table, "worker pid %lld, %lld restarts", (long long)json_number(dns, "pid"),

@@ -1,0 +1,377 @@
+#!/usr/bin/env bats
+# SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+# Budgets as the operator has them: shown, granted, reset, remembered over kill -9, restart and reboot, and over steps of
+# the clock. What the kernel lets through is budget.bats.
+
+load ../lib/net
+load ../lib/judge
+
+setup_file() {
+        net_up agent host other
+        gcc -shared -fPIC -o "$BATS_FILE_TMPDIR/clock.so" "$TESTS_TOP/tests/e2e/clock.c" -ldl
+}
+teardown_file() { net_down; }
+setup() {
+        test_begin
+        AGENT_CGROUP=$(cgroup_make one)
+        OTHER_CGROUP=$(cgroup_make two)
+        export AGENTD_FLUSH_MS=20
+}
+teardown() { test_end; }
+
+budget_config() {
+        config "${1:-daemon.yaml}" <<YAML
+policies:
+  web:
+    egress:
+      - name: bulk
+        cidr: 10.20.0.0/16
+        budget: {bytes: ${BULK:-4000}, per: hour}
+      - {cidr: 203.0.113.0/24}
+    budget:
+      - {bytes: ${DAY:-100000}, per: day}
+      - {bytes: 1MiB, per: month, direction: both}
+      - {bytes: 200000, per: total, shared: true}
+agents:
+  claude-1: {cgroup: $AGENT_CGROUP, policy: web}
+  claude-2: {cgroup: $OTHER_CGROUP, policy: web}
+YAML
+}
+
+# send ADDRESS BYTES [COUNT]: datagrams of BYTES at IP level, from the agent; the answers are not waited for.
+send() {
+        in_agent "$PYTHON" -c '
+import socket, sys
+s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+for _ in range(int(sys.argv[3])):
+    try:
+        s.sendto(b"x" * (int(sys.argv[2]) - 28), (sys.argv[1], 9))
+    except OSError:
+        pass
+' "$1" "$2" "${3:-1}"
+}
+
+# budget SCOPE FILTER: of claude-1.
+budget() {
+        agentctl budget show claude-1 -o json | jq -e -c --arg scope "$1" ".[] | select(.scope == \$scope) | $2"
+}
+
+# The store's file holds these used bytes of that key's end.
+stored() {
+        [ "$(python3 - "$TEST_DIR/state/agentd.db" "$1" <<'PY'
+import sqlite3, sys
+print(sqlite3.connect(sys.argv[1]).execute("SELECT max(used) FROM ledger WHERE key LIKE '%' || ?", (sys.argv[2],)).fetchone()[0])
+PY
+        )" = "$2" ]
+}
+
+# until_true COMMAND...: within WAIT_SECONDS.
+until_true() {
+        local end=$((SECONDS + WAIT_SECONDS))
+        until "$@" > "$TEST_DIR/until" 2>&1; do
+                if [ "$SECONDS" -ge "$end" ]; then
+                        echo "never true: $*" >&2
+                        cat "$TEST_DIR/until" >&2
+                        return 1
+                fi
+                read -r -t 0.05 <> <(:) || true
+        done
+}
+
+@test "budget show tells scope, limit, used, left and the window of every ledger" {
+        start_daemon "$(budget_config)"
+        send 10.20.0.7 1000 2
+        run agentctl budget show claude-1 -o json
+        assert_equal "$status" 0
+        echo "$output"
+        jq -e 'type == "array" and length == 4 and all(.[]; .agent == "claude-1")' <<< "$output"
+        jq -e '[.[].scope] | sort == ["agent/day", "agent/month/both", "bulk/hour", "shared/total"]' <<< "$output"
+        budget bulk/hour '.used == 2000 and .limit == 4000 and .left == 2000 and .granted == 0 and .percent == 50
+                and .rule == "bulk" and .per == "hour" and .direction == "egress" and .shared == false
+                and .on_exhausted == "drop"'
+        budget agent/day '.used == 2000 and .left == 98000 and .rule == null'
+        budget agent/month/both '.direction == "both" and .used >= 2000'
+        budget shared/total '.shared and .used == 2000 and .window_start == null and .window_end == null'
+        budget bulk/hour '(.window_end | fromdateiso8601) - (.window_start | fromdateiso8601) == 3600
+                and (.window_end | fromdateiso8601) > now and (.window_start | fromdateiso8601) <= now'
+        # What is shared is shown with each who shares it.
+        agentctl budget show -o json | jq -e '[.[] | select(.scope == "shared/total") | [.agent, .used]] | sort
+                == [["claude-1", 2000], ["claude-2", 2000]]'
+        run agentctl budget show
+        assert_equal "$status" 0
+        assert_match "${lines[0]}" '^AGENT +SCOPE +USED +LIMIT +LEFT +% +WINDOW-END +RATE +TIME-LEFT'
+        assert_match "$output" 'claude-1 +bulk/hour +2\.0 KiB +3\.9 KiB +2\.0 KiB +50 '
+        run agentctl budget show nobody
+        assert_equal "$status" 1
+        assert_match "$output" "no agent 'nobody'"
+}
+
+@test "the rate of use and the time left follow from what was sent" {
+        DAY=100MiB start_daemon "$(budget_config)"
+        until_true budget agent/day '.time_left == null and .rate == 0'
+        send 203.0.113.9 1400 50
+        until_true budget agent/day '.rate > 0 and (.time_left > 0 or .time_left == null)'
+        until_true budget shared/total '.rate > 0 and .time_left > 0'
+}
+
+@test "a spent budget is refused and told; grant gives more in this window, and that is told too" {
+        start_daemon "$(budget_config)"
+        send 10.20.0.7 1000 8
+        budget bulk/hour '.used == 4000 and .left == 0 and .percent == 100'
+        wait_event '"type":"budget".*"percent":100'
+        event '.type == "budget" and .percent == 80 and .reason == null and .agent == "claude-1" and .scope == "bulk/hour"'
+        event '.type == "budget" and .percent == 100 and .reason == "budget_exhausted" and .scope == "bulk/hour"
+                and .rule == "bulk" and .limit == 4000 and .used <= 4000 and .policy == "web"
+                and (.window_end | fromdateiso8601) > now'
+        recorder_mark agent
+        send 10.20.0.7 1000
+        refute_arrived 10.20.0.7 udp 9
+        run agentctl budget grant claude-1 bulk 1500
+        assert_equal "$status" 0
+        assert_match "$output" 'bulk/hour of claude-1 granted: 3\.9 KiB of 5\.4 KiB used'
+        budget bulk/hour '.limit == 4000 and .granted == 1500 and .left == 1500'
+        event '.type == "audit" and .agent == "claude-1" and .scope == "bulk/hour" and .before == 4000 and .after == 5500
+                and .process.uid == 0 and .process.pid > 0 and .process.comm == "agentctl"
+                and (.process.exe | endswith("agentctl")) and (.detail | startswith("grant of bulk/hour"))'
+        recorder_mark agent
+        send 10.20.0.7 1000 3
+        assert_arrived 10.20.0.7 udp 9
+        budget bulk/hour '.used == 5000 and .left == 500'
+        # What was granted can be spent again, and is told again.
+        until_true eval "[ \"\$(event '.type == \"budget\" and .percent == 100' | wc -l)\" = 2 ]"
+}
+
+@test "reset forgets what was used, of the agent alone or of one scope" {
+        start_daemon "$(budget_config)"
+        send 10.20.0.7 1000 2
+        agentctl budget grant claude-1 bulk 500
+        run agentctl budget reset claude-1 bulk/hour
+        assert_equal "$status" 0
+        assert_match "$output" 'bulk/hour of claude-1 reset: 0 B of 3\.9 KiB used'
+        budget bulk/hour '.used == 0 and .granted == 0 and .left == 4000'
+        budget agent/day '.used == 2000'
+        agentctl budget reset claude-1
+        budget agent/day '.used == 0'
+        budget agent/month/both '.used == 0'
+        budget shared/total '.used == 2000' # it is the others' as well
+        agentctl budget reset claude-1 shared -o json | jq -e 'length == 1 and .[0].used == 0'
+        event '.type == "audit" and .scope == "agent/day" and .before == 2000 and .after == 0'
+        # On the disk before anything else can happen.
+        until_true stored claude-1/agent/day 0
+}
+
+@test "a scope that is unknown or fits several is refused with the list; sizes that are none too" {
+        start_daemon "$(budget_config)"
+        run agentctl budget grant claude-1 agent 1MiB
+        assert_equal "$status" 2
+        assert_match "$output" "fits several.*'agent/day', 'agent/month/both'"
+        run agentctl budget grant claude-1 agent/yea 1MiB
+        assert_equal "$status" 2
+        assert_match "$output" "no budget 'agent/yea'; it has: .*'bulk/hour'"
+        run agentctl budget reset claude-1 nothing
+        assert_equal "$status" 2
+        run agentctl budget grant nobody agent/day 1MiB
+        assert_equal "$status" 1
+        for size in 10M 1.5GiB 0 '' 99999999999999999999 10mib; do
+                run agentctl budget grant claude-1 agent/day "$size"
+                assert_equal "$status" 2
+                assert_equal "${#lines[@]}" 1
+                assert_match "$output" "^agentctl: '$size' is no size that can be granted; such as '10MiB'"
+        done
+        run agentctl budget grant claude-1 agent/day 300TiB
+        assert_equal "$status" 2
+        assert_match "$output" '256 TiB'
+        budget agent/day '.granted == 0'
+        for verb in show grant reset; do
+                run agentctl budget "$verb" --help
+                assert_equal "$status" 0
+                assert_match "$output" 'agentctl budget (show|grant|reset) claude-1'
+        done
+}
+
+@test "an edit of the policy keeps what was used, and the limit acts at once" {
+        start_daemon "$(budget_config)"
+        send 10.20.0.7 1000 3
+        BULK=2000 budget_config >/dev/null
+        agentctl reload
+        budget bulk/hour '.used == 3000 and .limit == 2000 and .left == 0 and .percent == 150'
+        recorder_mark agent
+        send 10.20.0.7 500
+        refute_arrived 10.20.0.7 udp 9
+        BULK=5000 budget_config >/dev/null
+        agentctl reload
+        budget bulk/hour '.used == 3000 and .limit == 5000 and .left == 2000'
+        send 10.20.0.7 500
+        assert_arrived 10.20.0.7 udp 9
+        budget bulk/hour '.used == 3500'
+}
+
+@test "kill -9 loses nothing, and a grant stays" {
+        start_daemon "$(budget_config)"
+        send 10.20.0.7 1000 2
+        agentctl budget grant claude-1 bulk 1000
+        daemon_stop KILL
+        send 10.20.0.7 1000 1 # while nobody is there
+        start_daemon "$(budget_config)"
+        budget bulk/hour '.used == 3000 and .granted == 1000'
+        budget shared/total '.used == 3000'
+        send 10.20.0.7 1000 5
+        budget bulk/hour '.used == 5000 and .left == 0'
+}
+
+# As after a reboot: nothing is pinned, the cgroups are new.
+reboot() {
+        daemon_stop "${1:-TERM}"
+        rm -rf "${AGENTD_BPFFS:?}/agentd"
+        cgroup_remove "$CGROUP_ROOT$AGENT_CGROUP"
+        cgroup_remove "$CGROUP_ROOT$OTHER_CGROUP"
+        mkdir -p "$CGROUP_ROOT$AGENT_CGROUP" "$CGROUP_ROOT$OTHER_CGROUP"
+}
+
+@test "after a reboot the ledgers begin where they were when the daemon was stopped" {
+        AGENTD_FLUSH_MS=5000 start_daemon "$(budget_config)"
+        send 10.20.0.7 1000 3
+        agentctl budget grant claude-1 agent/day 5000
+        send 10.20.0.7 500
+        reboot
+        start_daemon "$(budget_config)"
+        budget bulk/hour '.used == 3500'
+        budget agent/day '.used == 3500 and .granted == 5000'
+        budget shared/total '.used == 3500'
+        agentctl status -o json | jq -e --arg d "$TEST_DIR/state" '.state.directory == $d and .state.failures == 0
+                and .state.error == null'
+        send 10.20.0.7 1000 5
+        budget bulk/hour '.used == 3500 and .left == 500'
+}
+
+@test "after a crash of the host at most the last interval is lost" {
+        start_daemon "$(budget_config)"
+        send 10.20.0.7 1000 3
+        until_true stored claude-1/bulk/hour 3000
+        reboot KILL
+        start_daemon "$(budget_config)"
+        budget bulk/hour '.used == 3000'
+}
+
+@test "an agent that goes and comes back within its window has what it had used" {
+        start_daemon "$(budget_config)"
+        send 10.20.0.7 1000 3
+        cgroup_remove "$CGROUP_ROOT$AGENT_CGROUP"
+        wait_event '"type":"lifecycle".*"agent":"claude-1".*"detail":"detached'
+        # Longer than its ledgers rest: they are gone from the kernel, and remembered.
+        until_true eval '! bpftool map dump pinned "$(echo "$AGENTD_BPFFS"/agentd/v*/limit_ids)" | grep -q claude-1'
+        mkdir -p "$CGROUP_ROOT$AGENT_CGROUP"
+        agentctl wait claude-1
+        budget bulk/hour '.used == 3000'
+}
+
+@test "an agent that ended while no daemon lived has what it had used" {
+        AGENTD_FLUSH_MS=5000 start_daemon "$(budget_config)"
+        send 10.20.0.7 1000 3
+        daemon_stop KILL
+        cgroup_remove "$CGROUP_ROOT$AGENT_CGROUP"
+        start_daemon "$(budget_config)"
+        mkdir -p "$CGROUP_ROOT$AGENT_CGROUP"
+        agentctl wait claude-1
+        budget bulk/hour '.used == 3000'
+}
+
+@test "a store that is damaged, or of a newer build, is refused with the way out, never read as nothing" {
+        start_daemon "$(budget_config)"
+        send 10.20.0.7 1000 3
+        reboot
+        cp "$TEST_DIR/state/agentd.db" "$TEST_DIR/good.db"
+        # Every page but the first, and the whole of the file.
+        dd if=/dev/urandom of="$TEST_DIR/state/agentd.db" bs=4096 seek=1 count=3 conv=notrunc 2>/dev/null
+        run timeout 20 "$AGENTD" serve --config "$(budget_config)"
+        assert_equal "$status" 1
+        assert_match "$output" 'agentd\.db'
+        echo garbage > "$TEST_DIR/state/agentd.db"
+        rm -f "$TEST_DIR"/state/agentd.db-*
+        run timeout 20 "$AGENTD" serve --config "$(budget_config)"
+        assert_equal "$status" 1
+        assert_match "$output" 'agentd\.db'
+        cp "$TEST_DIR/good.db" "$TEST_DIR/state/agentd.db"
+        python3 -c 'import sqlite3, sys; c = sqlite3.connect(sys.argv[1]); c.execute("PRAGMA user_version = 999")' "$TEST_DIR/state/agentd.db"
+        run timeout 20 "$AGENTD" serve --config "$(budget_config)"
+        assert_equal "$status" 1
+        assert_match "$output" 'newer'
+        cp "$TEST_DIR/good.db" "$TEST_DIR/state/agentd.db"
+        start_daemon "$(budget_config)"
+        budget bulk/hour '.used == 3000'
+}
+
+@test "a disk that takes nothing is told once, and what was used is written when it does" {
+        mkdir "$TEST_DIR/full"
+        mount -t tmpfs -o size=300k tmpfs "$TEST_DIR/full"
+        rmdir "$TEST_DIR/state"
+        ln -s nowhere "$TEST_DIR/unused"
+        mkdir -m 0700 "$TEST_DIR/full/state"
+        file=$(budget_config)
+        sed -i "s|state_dir: [^,]*|state_dir: $TEST_DIR/full/state|" "$file"
+        start_daemon "$file"
+        dd if=/dev/zero of="$TEST_DIR/full/ballast" bs=1k 2>/dev/null || true
+        send 10.20.0.7 1000 3
+        until_true eval 'agentctl status -o json | jq -e ".state.failures > 2 and .state.waiting > 0 and .healthy == false"'
+        assert_equal "$(grep -c 'budgets are not remembered' "$TEST_DIR/daemon.log")" 1
+        budget bulk/hour '.used == 3000' # and nobody waits for the disk
+        rm "$TEST_DIR/full/ballast"
+        until_true eval 'agentctl status -o json | jq -e ".state.waiting == 0 and .state.error == null"'
+        daemon_stop
+        umount "$TEST_DIR/full"
+}
+
+# clock SECONDS: the daemon's wall clock from now on.
+clock() {
+        echo "$1" > "$TEST_DIR/clock"
+}
+
+start_with_clock() {
+        clock "${1:-0}"
+        AGENTD_TEST_CLOCK=$TEST_DIR/clock LD_PRELOAD=$BATS_FILE_TMPDIR/clock.so start_daemon "$(budget_config)"
+}
+
+@test "windows follow a clock that steps: forward they end, back they keep what was used" {
+        start_with_clock
+        send 10.20.0.7 1000 3
+        clock 3600
+        until_true budget bulk/hour '.used == 0'
+        budget agent/month/both '.used >= 3000'
+        budget bulk/hour '(.window_start | fromdateiso8601) > now'
+        send 10.20.0.7 1000 4
+        budget bulk/hour '.used == 4000'
+        # Three hours back: nothing is given for that.
+        clock -7200
+        until_true budget bulk/hour '(.window_end | fromdateiso8601) < now'
+        budget bulk/hour '.used == 4000'
+        recorder_mark agent
+        send 10.20.0.7 1000
+        refute_arrived 10.20.0.7 udp 9
+}
+
+@test "a host that boots with an old clock remembers when the clock is set right" {
+        start_with_clock
+        send 10.20.0.7 1000 3
+        reboot
+        start_with_clock -864000
+        budget bulk/hour '.used == 3000'
+        send 10.20.0.7 500
+        budget bulk/hour '.used == 3500'
+        reboot KILL # and once more before it could be set
+        start_with_clock -863000
+        until_true budget bulk/hour '.used >= 3000'
+        clock 0
+        until_true budget bulk/hour '(.window_end | fromdateiso8601) > now and (.window_start | fromdateiso8601) <= now'
+        budget bulk/hour '.used >= 3000'
+}
+
+@test "a one-shot run tells its budgets in the end" {
+        file=$(budget_config)
+        run confined "$file" "$PYTHON" -c 'import socket
+s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+s.connect(("10.20.0.7", 9))
+s.send(b"x" * 972)'
+        assert_equal "$status" 0
+        assert_match "$output" 'budgets +bulk/hour: 1000 B of 3\.9 KiB used|bulk/hour: 1000 B of 3\.9 KiB used'
+        [ ! -e "$TEST_DIR/state/agentd.db" ]
+}
