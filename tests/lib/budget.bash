@@ -1,0 +1,147 @@
+# SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+# shellcheck shell=bash
+#
+# Budgets, judged by what passed the far end of the agent's link. Needs net.bash and `net_up agent host ...`.
+#
+# The witness is a set of the kernel's own counters on the far device (nftables, hook `ingress` of netdev): they see each
+# frame before any socket or firewall of the far end, lose none, and weigh IP bytes. The agent's device does no
+# segmentation for TCP and UDP, so that a GSO packet is on the link as the segments that it becomes.
+#
+#     setup_file    net_up agent host; budget_net_up
+#     setup         test_begin; far_clear
+#
+# Windows: the daemon's clock stands at half past an hour (budget_daemon), so that none ends during a test by chance.
+
+SENDER=$TESTS_TOP/tests/lib/sender.py
+
+budget_net_up() {
+        gcc -shared -fPIC -o "$BATS_FILE_TMPDIR/clock.so" "$TESTS_TOP/tests/e2e/clock.c" -ldl
+        in_ns agent ethtool -K eth0 tso off tx-udp-segmentation off >/dev/null
+        in_ns outside ethtool -K agent tso off tx-udp-segmentation off >/dev/null
+        in_ns agent ethtool -k eth0 | grep -q '^tx-udp-segmentation: off'
+        background nsenter --net="/run/netns/$ID-outside" "$PYTHON" "$SENDER" sink > "$NET_DIR/sink"
+        echo $! >> "$NET_DIR/pids"
+        wait_for "$NET_DIR/sink" '^ready'
+}
+
+# --- the far end -----------------------------------------------------------------------------------------------------
+
+far_clear() {
+        in_ns outside nft 'destroy table netdev far' 2>/dev/null || in_ns outside nft 'delete table netdev far' 2>/dev/null || true
+        in_ns outside nft -f - <<'NFT'
+table netdev far {
+        chain arrived { type filter hook ingress device "agent" priority -500; }
+        chain left { type filter hook egress device "agent" priority 500; }
+}
+NFT
+}
+
+# far_watch NAME ADDRESS...: counts the IP bytes that arrive there.
+far_watch() {
+        local name=$1 address
+        shift
+        in_ns outside nft "add counter netdev far $name"
+        for address in "$@"; do
+                case $address in
+                *:*) in_ns outside nft "add rule netdev far arrived ip6 daddr $address counter name $name" ;;
+                *) in_ns outside nft "add rule netdev far arrived ip daddr $address counter name $name" ;;
+                esac
+        done
+}
+
+# far_watch_back NAME ADDRESS: what the far end sends from there.
+far_watch_back() {
+        in_ns outside nft "add counter netdev far $1"
+        in_ns outside nft "add rule netdev far left $(case $2 in *:*) echo ip6 ;; *) echo ip ;; esac) saddr $2 counter name $1"
+}
+
+# far NAME: bytes. far_packets NAME.
+far() {
+        in_ns outside nft -j list counter netdev far "$1" | jq '.nftables[] | select(.counter).counter.bytes'
+}
+
+far_packets() {
+        in_ns outside nft -j list counter netdev far "$1" | jq '.nftables[] | select(.counter).counter.packets'
+}
+
+far_reset() {
+        in_ns outside nft reset counter netdev far "$1" >/dev/null
+}
+
+# --- the agent -------------------------------------------------------------------------------------------------------
+
+# The daemon, at half past the hour whatever the hour: budget_daemon CONFIG. clock SECONDS moves its clock from there.
+budget_daemon() {
+        clock 0
+        AGENTD_TEST_CLOCK=$TEST_DIR/clock LD_PRELOAD=$BATS_FILE_TMPDIR/clock.so start_daemon "$1"
+}
+
+clock() {
+        local real
+        real=$(date +%s)
+        BUDGET_CLOCK_BASE=${BUDGET_CLOCK_BASE:-$((1800 - real % 3600))}
+        # A new file in place of the old one: it is never read half.
+        echo $((BUDGET_CLOCK_BASE + $1)) > "$TEST_DIR/clock.new"
+        mv "$TEST_DIR/clock.new" "$TEST_DIR/clock"
+}
+
+# sender WORDS...: sender.py in the agent's cgroup (AGENT_CGROUP).
+sender() {
+        in_agent "$PYTHON" "$SENDER" "$@"
+}
+
+# sender_start FILE WORDS...: in the background, its lines in $TEST_DIR/FILE; SENDER_PID.
+sender_start() {
+        local file=$TEST_DIR/$1
+        shift
+        : > "$file"
+        # shellcheck disable=SC2016
+        background bash -c 'echo $$ > "$1/cgroup.procs" && shift && exec "$@"' - "$CGROUP_ROOT$AGENT_CGROUP" \
+                nsenter --net="/run/netns/$ID-agent" "$PYTHON" "$SENDER" "$@" > "$file" 2>&1
+        SENDER_PID=$!
+}
+
+# budget AGENT SCOPE FILTER: of what `agentctl budget show` prints.
+budget() {
+        agentctl budget show "$1" -o json | jq -e -c --arg scope "$2" ".[] | select(.scope == \$scope) | $3"
+}
+
+# until_true COMMAND...: within WAIT_SECONDS.
+until_true() {
+        local end=$((SECONDS + WAIT_SECONDS))
+        until "$@" > "$TEST_DIR/until" 2>&1; do
+                if [ "$SECONDS" -ge "$end" ]; then
+                        echo "never true: $*" >&2
+                        cat "$TEST_DIR/until" >&2
+                        return 1
+                fi
+                read -r -t 0.05 <> <(:) || true
+        done
+}
+
+# used_is_far AGENT SCOPE COUNTER: the ledger's used bytes are what passed, to the byte. Packets of other CPUs may still
+# be on their way: the two must meet within WAIT_SECONDS.
+equal_far() {
+        local used counted
+        used=$(budget "$1" "$2" .used)
+        counted=$(far "$3")
+        echo "$2 of $1: used $used, at the far end $counted"
+        [ "$used" = "$counted" ]
+}
+
+used_is_far() {
+        until_true equal_far "$@"
+}
+
+# at_most NUMBER LIMIT WHAT; at_least NUMBER FLOOR WHAT.
+at_most() {
+        [ "$1" -le "$2" ] && return 0
+        echo "$3: $1 is more than $2" >&2
+        return 1
+}
+
+at_least() {
+        [ "$1" -ge "$2" ] && return 0
+        echo "$3: $1 is less than $2" >&2
+        return 1
+}

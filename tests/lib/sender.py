@@ -1,0 +1,251 @@
+#!/usr/bin/python3
+# SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+"""Senders and receivers whose bytes are known at IP level.
+
+    sender.py udp|icmp|gso ADDRESS SIZE[xCOUNT][,...]   one connected socket; packets of SIZE bytes, IP header included
+    sender.py unconnected ADDRESS SIZE[xCOUNT],...      the same by sendto()
+    sender.py flows COUNT ADDRESS...                    a new socket for each datagram, to each address in turn
+    sender.py connects COUNT ADDRESS...                 TCP connections, closed at once
+    sender.py tcp ADDRESS BYTES                         bulk: connects, sends, half-closes, waits for the other's end
+    sender.py fetch ADDRESS BYTES                       bulk the other way: asks the sink for so many bytes
+    sender.py listen ADDRESS SIZE COUNT                 UDP: says hello, counts what comes back until COUNT or a second of quiet
+    sender.py sink                                      the far end: TCP on 7100 (swallows; "send N\n" is answered with N
+                                                        bytes), UDP on 7100 ("send SIZE COUNT")
+
+Without COUNT a size is sent until it is refused. A line for each thing done, as it is done: "SIZE sent=N refused=N",
+"connected", "errno=NAME", "sent=N", "closed".
+"""
+import errno
+import os
+import socket
+import struct
+import sys
+import threading
+
+PORT = 7100
+SILENT = 9  # nobody listens, nobody answers but by ICMP
+UDP_SEGMENT = 103
+REFUSED = (errno.EPERM, errno.EACCES)
+
+
+def say(*words):
+    print(*words, flush=True)
+
+
+def family_of(address):
+    return socket.AF_INET6 if ":" in address else socket.AF_INET
+
+
+def name_of(error):
+    if isinstance(error, (TimeoutError, socket.timeout)) and not error.errno:
+        return "timeout"
+    return errno.errorcode.get(error.errno, str(error))
+
+
+def headers(address):
+    return 48 if ":" in address else 28
+
+
+def steps(text):
+    for step in text.split(","):
+        size, _, count = step.partition("x")
+        yield int(size), int(count) if count else None
+
+
+def send_one(kind, sock, address, size, sequence):
+    payload = size - headers(address)
+    if kind == "icmp":
+        echo = 128 if ":" in address else 8
+        sock.send(struct.pack("!BBHHH", echo, 0, 0, 0, sequence & 0xffff) + bytes(payload))
+    elif kind == "unconnected":
+        sock.sendto(bytes(payload), (address, SILENT))
+    elif kind == "gso":
+        # Ten segments in one call, so that one packet of the stack becomes ten on the wire.
+        sock.send(bytes(payload * 10))
+    else:
+        sock.send(bytes(payload))
+
+
+def datagrams(kind, address, text):
+    family = family_of(address)
+    if kind == "icmp":
+        protocol = socket.IPPROTO_ICMPV6 if family == socket.AF_INET6 else socket.IPPROTO_ICMP
+        sock = socket.socket(family, socket.SOCK_DGRAM, protocol)
+    else:
+        sock = socket.socket(family, socket.SOCK_DGRAM)
+    if kind != "unconnected":
+        sock.connect((address, SILENT))
+    for size, count in steps(text):
+        if kind == "gso":
+            sock.setsockopt(socket.IPPROTO_UDP, UDP_SEGMENT, size - headers(address))
+        sent = refused = 0
+        while count is None or sent + refused < count:
+            try:
+                send_one(kind, sock, address, size, sent)
+                sent += 1
+            except OSError as error:
+                if error.errno == errno.ECONNREFUSED:
+                    continue  # the far end's ICMP, to an earlier one
+                if error.errno not in REFUSED:
+                    raise
+                refused += 1
+                if count is None:
+                    break
+        say(f"{size} sent={sent} refused={refused}")
+
+
+def flows(count, addresses):
+    tally = {}
+    for i in range(count):
+        address = addresses[i % len(addresses)]
+        with socket.socket(family_of(address), socket.SOCK_DGRAM) as sock:
+            try:
+                sock.sendto(b"flow", (address, SILENT))
+                result = "ok"
+            except OSError as error:
+                result = name_of(error)
+        tally[result] = tally.get(result, 0) + 1
+    say(" ".join(f"{name}={n}" for name, n in sorted(tally.items())))
+
+
+def connects(count, addresses):
+    tally = {}
+    for i in range(count):
+        address = addresses[i % len(addresses)]
+        with socket.socket(family_of(address), socket.SOCK_STREAM) as sock:
+            sock.settimeout(5)
+            try:
+                sock.connect((address, PORT))
+                sock.shutdown(socket.SHUT_WR)
+                sock.recv(1)
+                result = "ok"
+            except OSError as error:
+                result = name_of(error)
+        tally[result] = tally.get(result, 0) + 1
+    say(" ".join(f"{name}={n}" for name, n in sorted(tally.items())))
+
+
+def bulk(address, total):
+    sock = socket.socket(family_of(address), socket.SOCK_STREAM)
+    sock.settimeout(float(os.environ.get("SENDER_SECONDS", "30")))
+    sent = 0
+    try:
+        sock.connect((address, PORT))
+        say("connected", sock.getsockname()[1])
+        chunk = bytes(1 << 16)
+        while sent < total:
+            sent += sock.send(chunk[:total - sent])
+        # Half-closed first: the last acknowledgements are this socket's own, and belong to its cgroup.
+        sock.shutdown(socket.SHUT_WR)
+        say(f"sent={sent}")
+        while sock.recv(1 << 16):
+            pass
+        say("closed")
+    except OSError as error:
+        say(f"sent={sent}")
+        say(f"errno={name_of(error)}")
+    sock.close()
+
+
+def fetch(address, total):
+    sock = socket.socket(family_of(address), socket.SOCK_STREAM)
+    sock.settimeout(float(os.environ.get("SENDER_SECONDS", "30")))
+    got = 0
+    try:
+        sock.connect((address, PORT))
+        sock.sendall(f"send {total}\n".encode())
+        sock.shutdown(socket.SHUT_WR)
+        while data := sock.recv(1 << 16):
+            got += len(data)
+        say(f"got={got}")
+    except OSError as error:
+        say(f"got={got}")
+        say(f"errno={name_of(error)}")
+
+
+def listen(address, size, count):
+    with socket.socket(family_of(address), socket.SOCK_DGRAM) as sock:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 22)
+        sock.settimeout(1)
+        sock.connect((address, PORT))
+        sock.send(f"send {size - headers(address)} {count}".encode())
+        got = 0
+        try:
+            while got < count:
+                sock.recv(65535)
+                got += 1
+        except TimeoutError:
+            pass
+        say(f"got={got}")
+
+
+def swallow(connection):
+    with connection:
+        try:
+            first = connection.recv(1 << 16)
+            if first.startswith(b"send "):
+                connection.sendall(bytes(int(first.split()[1])))
+                return
+            while first:
+                first = connection.recv(1 << 16)
+        except OSError:
+            pass
+
+
+def answer(sock):
+    while True:
+        data, ancillary, _, peer = sock.recvmsg(65535, 512)
+        words = data.split()
+        if len(words) != 3 or words[0] != b"send":
+            continue
+        reply = []
+        for level, kind, value in ancillary:
+            if (level, kind) == (socket.IPPROTO_IP, 8):
+                reply = [(level, kind, struct.pack("=I4s4s", 0, value[8:12], bytes(4)))]
+            elif (level, kind) == (socket.IPPROTO_IPV6, 50):
+                reply = [(level, kind, value[:16] + bytes(4))]
+        for _ in range(int(words[2])):
+            try:
+                sock.sendmsg([bytes(int(words[1]))], reply, 0, peer)
+            except OSError:
+                pass
+
+
+def sink():
+    for family in (socket.AF_INET, socket.AF_INET6):
+        sock = socket.socket(family, socket.SOCK_DGRAM)
+        if family == socket.AF_INET6:
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+            sock.setsockopt(socket.IPPROTO_IPV6, 49, 1)
+        else:
+            sock.setsockopt(socket.IPPROTO_IP, 8, 1)
+        sock.bind(("", PORT))
+        threading.Thread(target=answer, args=(sock,), daemon=True).start()
+    listener = socket.create_server(("::", PORT), family=socket.AF_INET6, dualstack_ipv6=True, backlog=1024)
+    say("ready")
+    while True:
+        connection, _ = listener.accept()
+        threading.Thread(target=swallow, args=(connection,), daemon=True).start()
+
+
+def main():
+    action, *words = sys.argv[1:]
+    if action in ("udp", "icmp", "gso", "unconnected"):
+        datagrams(action, words[0], words[1])
+    elif action == "flows":
+        flows(int(words[0]), words[1:])
+    elif action == "connects":
+        connects(int(words[0]), words[1:])
+    elif action == "tcp":
+        bulk(words[0], int(words[1]))
+    elif action == "fetch":
+        fetch(words[0], int(words[1]))
+    elif action == "listen":
+        listen(words[0], int(words[1]), int(words[2]))
+    elif action == "sink":
+        sink()
+    else:
+        sys.exit(__doc__)
+
+
+main()
