@@ -312,14 +312,17 @@ void datapath_ledgers_unclaimed(struct datapath *datapath,
                                 void (*function)(void *context, const char *key, const struct ledger_reading *reading),
                                 void *context)
 {
+        struct limit_tables *tables = &datapath->limits;
         struct limit_slot *slot, *next;
 
-        HASH_ITER (hh, datapath->limits.slots, slot, next) {
+        datapath_leased_all(tables);
+        HASH_ITER (hh, tables->slots, slot, next) {
+                const struct ledger *ledger = &tables->ledgers[slot->id];
                 struct ledger_reading reading;
 
                 if (slot->key.kind != LIMIT_LEDGER || slot->references > 0)
                         continue;
-                datapath_ledgers_read(datapath, &slot->id, 1, &reading);
+                reading_fill(datapath, ledger, word_load(&ledger->word), tables->leased[slot->id], &reading);
                 function(context, (const char *)slot->key.key, &reading);
         }
 }

@@ -63,5 +63,9 @@ void datapath_bucket_put(struct datapath *datapath, __u32 id);
 int datapath_limits_make(struct datapath *datapath, const struct limit_set *sets, __u16 n, struct datapath_limits *ret);
 /* When no word leads to them any more (monitor_grace() has passed): leases go back to the ledgers. */
 void datapath_limits_free(struct datapath *datapath, struct datapath_limits limits);
-/* Ledgers and buckets that a former daemon left and nobody has taken since the start. When all agents are published. */
+/*
+ * What a former daemon left: sets that no agent's word leads to (leases go back), then ledgers and buckets that nobody
+ * has taken since the start and no such set holds. When all agents are published and monitor_grace() has passed; may be
+ * called again.
+ */
 void datapath_limits_sweep(struct datapath *datapath);

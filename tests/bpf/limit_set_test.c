@@ -141,12 +141,21 @@ static void a_lease_goes_back_only_in_the_window_that_it_came_from(void **state)
 
 /* --- a daemon's death --- */
 
+static void note_key(void *context, const char *key, const struct ledger_reading *found)
+{
+        __u64 *used = context;
+
+        assert_true(strcmp(key, "dropped") == 0 || strcmp(key, "reached") == 0);
+        used[key[0] == 'r'] += found->used + 1;
+}
+
 static void a_new_daemon_finds_what_was_used(void **state)
 {
         struct bpf_world *world = *state;
         struct datapath_limits limits, fresh;
         __u32 kept, dropped, reached, kept_bucket, dropped_bucket, id;
         struct bpf_policy *policy;
+        __u64 unclaimed[2] = {0};
         struct scene scene;
         bool made;
 
@@ -163,6 +172,7 @@ static void a_new_daemon_finds_what_was_used(void **state)
         assert_int_equal(datapath_bucket_get(world->datapath, "kept", 1, 1, &kept_bucket), 0);
         assert_int_equal(datapath_bucket_get(world->datapath, "dropped", 1, 1, &dropped_bucket), 0);
         ledger_charge(world, kept, 600);
+        ledger_charge(world, dropped, 30);
         limits = ledger_sets(world,
                              (struct limit_set[]){{.ledgers = {{(__u16)reached}}},
                                                   {.ledgers = {{(__u16)kept}}},
@@ -190,6 +200,9 @@ static void a_new_daemon_finds_what_was_used(void **state)
         assert_true(id != kept && id != dropped && id != reached);
         datapath_ledger_put(world->datapath, id);
 
+        datapath_ledgers_unclaimed(world->datapath, note_key, unclaimed);
+        assert_int_equal(unclaimed[0], 30 + 1);
+        assert_int_equal(unclaimed[1], 0 + 1);
         datapath_limits_sweep(world->datapath);
         assert_int_equal(ledger_read(world, kept).charged, 600);
         assert_null(datapath_limit_find(world->datapath, LIMIT_LEDGER, "dropped"));
