@@ -150,7 +150,7 @@ static __noinline int socket_admit(struct bpf_sock_addr *ctx, struct flow *flow)
         if (flow->protocol == PROTOCOL_UDP && sk) {
                 flows = bpf_sk_storage_get(&udp_peers, sk, 0, BPF_SK_STORAGE_GET_F_CREATE);
                 if (flows && udp_peer_is_live(flows, flow, now_ns))
-                        counts = 0;
+                        return REASON_NONE; /* its packets are charged one by one, down to the last byte */
         }
         reason = budget_admit(flow->set, now_ns, counts);
         if (reason == REASON_NONE && counts && flows)
