@@ -64,6 +64,20 @@ static void ledger_read(struct monitor *monitor, struct monitor_ledger *ledger)
         datapath_ledgers_read(monitor->datapath, &ledger->id, 1, &ledger->reading);
 }
 
+/* What was used before in the window of now: not the last that was stored when the clock has gone back and forth. */
+static int window_restore(struct monitor *monitor, struct monitor_ledger *ledger)
+{
+        __u32 now = window_number(ledger->period, monitor_budget_utc(monitor));
+        struct stored_ledger stored;
+        int r = ledger_keeper_get_window(monitor->budgets->keeper, ledger->key, now, &stored);
+
+        if (r < 0)
+                return r == -ENOENT ? 0 : r;
+        if (stored.period == ledger->period)
+                datapath_ledger_restore(monitor->datapath, ledger->id, now, stored.used, stored.granted);
+        return 0;
+}
+
 int monitor_budget_restore(struct monitor *monitor, struct monitor_ledger *ledger)
 {
         struct monitor_budgets *budgets = monitor->budgets;
@@ -78,11 +92,12 @@ int monitor_budget_restore(struct monitor *monitor, struct monitor_ledger *ledge
                 r = ledger_keeper_get(budgets->keeper, ledger->key, &stored);
                 if (r < 0 && r != -ENOENT)
                         return r;
-                if (r == 0 && stored.period == ledger->period) {
-                        ledger->noted = stored;
+                if (r == 0 && stored.period == ledger->period)
                         datapath_ledger_restore(monitor->datapath, ledger->id, stored.window, stored.used,
                                                 stored.granted);
-                }
+                r = window_restore(monitor, ledger);
+                if (r < 0)
+                        return r;
         }
         ledger_read(monitor, ledger);
         return 0;
@@ -179,11 +194,19 @@ static void clock_follow(struct monitor *monitor)
 
         if (step_ns < CLOCK_STEP_NS && step_ns > -CLOCK_STEP_NS)
                 return;
+        /* What the window that we leave has used is in the notes before another one takes its place. */
+        monitor_budgets_read(monitor);
+        monitor_budgets_note(monitor);
         datapath_clock_set(monitor->datapath, offset_ns);
         now_s = monitor_budget_utc(monitor);
-        HASH_ITER (hh, monitor->budgets->by_id, ledger, next)
+        HASH_ITER (hh, monitor->budgets->by_id, ledger, next) {
                 if (step_carries(ledger->period, before_s, now_s))
                         (void)datapath_ledger_carry(monitor->datapath, ledger->id);
+                if (monitor->budgets->keeper &&
+                    window_number(ledger->period, before_s) != window_number(ledger->period, now_s) &&
+                    window_restore(monitor, ledger) < 0)
+                        log_warning("cannot read what '%s' had used in this window", ledger->key);
+        }
 }
 
 static int clock_watch(struct monitor_budgets *budgets)

@@ -19,8 +19,15 @@
 #define uthash_nonfatal_oom(element) (oom = true)
 #include <uthash.h>
 
+struct note_key {
+        char key[LEDGER_KEY_MAX - 1];
+        char end;
+        __u32 window; /* the clock may go back and forth: one does not stand for the other */
+};
+
 struct note {
-        UT_hash_handle hh; /* by ledger.key */
+        UT_hash_handle hh; /* by key */
+        struct note_key key;
         struct stored_ledger ledger;
         bool exact;
         __u64 number; /* rises with each change: a write that took an older state does not end the note */
@@ -90,30 +97,53 @@ int ledger_keeper_new(uv_loop_t *loop, const char *directory, struct state_store
         return 0;
 }
 
-int ledger_keeper_get(struct ledger_keeper *keeper, const char *key, struct stored_ledger *ret)
+static struct note *note_find(struct ledger_keeper *keeper, const char *key, __u32 window)
 {
+        struct note_key wanted = {.window = window};
         struct note *note;
 
-        HASH_FIND_STR(keeper->notes, key, note);
-        if (note) {
+        (void)snprintf(wanted.key, sizeof(wanted.key), "%s", key);
+        HASH_FIND(hh, keeper->notes, &wanted, sizeof(wanted), note);
+        return note;
+}
+
+int ledger_keeper_get(struct ledger_keeper *keeper, const char *key, struct stored_ledger *ret)
+{
+        struct note *note, *next;
+        __u64 number = 0;
+
+        /* Few notes wait: those of one flush's time. */
+        HASH_ITER (hh, keeper->notes, note, next) {
+                if (note->number <= number || strcmp(note->ledger.key, key) != 0)
+                        continue;
+                number = note->number;
                 *ret = note->ledger;
-                return 0;
         }
-        return state_store_get(keeper->reader, key, ret);
+        return number ? 0 : state_store_get(keeper->reader, key, ret);
+}
+
+int ledger_keeper_get_window(struct ledger_keeper *keeper, const char *key, __u32 window, struct stored_ledger *ret)
+{
+        const struct note *note = note_find(keeper, key, window);
+
+        if (!note)
+                return state_store_get_window(keeper->reader, key, window, ret);
+        *ret = note->ledger;
+        return 0;
 }
 
 int ledger_keeper_note(struct ledger_keeper *keeper, const struct stored_ledger *ledger, bool exact)
 {
-        struct note *note;
+        struct note *note = note_find(keeper, ledger->key, ledger->window);
         bool oom = false;
 
-        HASH_FIND_STR(keeper->notes, ledger->key, note);
         if (!note) {
                 note = calloc(1, sizeof(*note));
                 if (!note)
                         return -ENOMEM;
-                note->ledger = *ledger;
-                HASH_ADD(hh, keeper->notes, ledger.key, (unsigned)strlen(note->ledger.key), note);
+                (void)snprintf(note->key.key, sizeof(note->key.key), "%s", ledger->key);
+                note->key.window = ledger->window;
+                HASH_ADD(hh, keeper->notes, key, sizeof(note->key), note);
                 if (oom) {
                         free(note);
                         return -ENOMEM;

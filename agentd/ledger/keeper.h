@@ -19,10 +19,13 @@ int ledger_keeper_new(uv_loop_t *loop, const char *directory, struct state_store
 /* Waits for a write at work; what is noted and not written is lost. Run the loop once more before closing it. */
 void ledger_keeper_free(struct ledger_keeper *keeper);
 
-/* What is known under that key, the latest note first. -ENOENT: nothing. */
+/* What is known under that key, notes that are not written included: the last that was noted, or of this window.
+ * -ENOENT: nothing; else as state_store_get(). */
 int ledger_keeper_get(struct ledger_keeper *keeper, const char *key, struct stored_ledger *ret);
+int ledger_keeper_get_window(struct ledger_keeper *keeper, const char *key, __u32 window, struct stored_ledger *ret);
 
-/* Replaces an earlier note of the same key. exact: even when it is less than what is stored (a reset). 0 or -ENOMEM. */
+/* Replaces an earlier note of the same key and window. exact: even when it is less than what is stored (a reset). 0 or
+ * -ENOMEM. */
 int ledger_keeper_note(struct ledger_keeper *keeper, const struct stored_ledger *ledger, bool exact);
 
 /* Writes all notes, in the background; when one write is at work, once more after it. */

@@ -347,6 +347,10 @@ start_with_clock() {
         recorder_mark agent
         send 10.20.0.7 1000
         refute_arrived 10.20.0.7 udp 9
+        # To and fro gives nothing either: what a window had used before is remembered.
+        clock 0
+        until_true budget bulk/hour '(.window_end | fromdateiso8601) > now and (.window_start | fromdateiso8601) <= now'
+        budget bulk/hour '.used == 3000'
 }
 
 @test "a host that boots with an old clock remembers when the clock is set right" {

@@ -31,6 +31,7 @@ int agentctl_main(int argc, char **argv);
 #include "agentd/ctl/options.c"
 #include "agentd/ctl/print.c"
 #include "agentd/ctl/verbs_agent.c"
+#include "agentd/ctl/verbs_budget.c"
 #include "agentd/ctl/verbs_daemon.c"
 #include "agentd/ctl/verbs_event.c"
 #include "agentd/ctl/verbs_explain.c"

@@ -39,7 +39,20 @@ static void wrong_usage_ends_with_two_and_one_line(void **state)
                  "FILE DEST[:PORT][/PROTO]"},
                 {"audit --since 1d", "'audit' is not in this build yet"},
                 {"top", "'top' is not in this build yet"},
-                {"budget show", "'budget show' is not in this build yet"},
+                {"budget", "'budget' needs a second word; 'agentctl --help' lists them"},
+                {"budget show a b", "unexpected argument 'b': agentctl budget show [AGENT]"},
+                {"budget grant a agent/day",
+                 "'budget grant' needs more arguments: agentctl budget grant AGENT SCOPE BYTES"},
+                {"budget grant a agent/day 10M",
+                 "'10M' is no size that can be granted; such as '10MiB', '2GB', '4096'"},
+                {"budget grant a agent/day 1.5GiB",
+                 "'1.5GiB' is no size that can be granted; such as '10MiB', '2GB', '4096'"},
+                {"budget grant a agent/day 0", "'0' is no size that can be granted; such as '10MiB', '2GB', '4096', at "
+                                               "least 1 byte and at most 256TiB"},
+                {"budget grant a agent/day 99999999999999999999",
+                 "'99999999999999999999' is no size that can be granted; such as '10MiB', '2GB', '4096', at least 1 "
+                 "byte and at most 256TiB"},
+                {"budget reset", "'budget reset' needs more arguments: agentctl budget reset AGENT [SCOPE]"},
                 {"policy generate a", "'policy generate' is not in this build yet"},
         };
 

@@ -17,6 +17,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "agentd/abi_budget.h"
 #include "agentd/event/decode.h"
 #include "agentd/event/process_cache.h"
 #include "agentd/util/macro.h"
@@ -165,6 +166,65 @@ static void refuses_every_other_size(void **state)
         }
 }
 
+static struct budget_record sound_budget(void)
+{
+        return (struct budget_record){
+                .header = {.size = sizeof(struct budget_record), .kind = RECORD_BUDGET, .abi = AGENTD_ABI_VERSION},
+                .time_ns = 1000,
+                .ledger = 5,
+                .agent_id = 1,
+                .charged = 800,
+                .limit = 1000,
+                .window = 7,
+                .percent = 80,
+        };
+}
+
+static void a_budget_record_has_its_figures_and_a_reason_when_it_is_spent(void **state)
+{
+        struct budget_record record = sound_budget();
+        struct event event;
+
+        assert_int_equal(event_decode(&record, sizeof(record), 5000, &event), 0);
+        assert_int_equal(event.type, EVENT_BUDGET);
+        assert_int_equal(event.time_ns, 6000);
+        assert_int_equal(event.reason, REASON_NONE);
+        assert_int_equal(event.used, 800);
+        assert_int_equal(event.limit, 1000);
+        assert_int_equal(event.percent, 80);
+        assert_int_equal(event.count, 1);
+        record.percent = 100;
+        assert_int_equal(event_decode(&record, sizeof(record), 5000, &event), 0);
+        assert_int_equal(event.reason, REASON_BUDGET_EXHAUSTED);
+}
+
+static void refuses_a_budget_record_with_one_odd_field(void **state)
+{
+        struct event event = {.detail = "untouched"};
+        struct budget_record record;
+
+#define REFUSES(change)                                                                       \
+        do {                                                                                  \
+                record = sound_budget();                                                      \
+                change;                                                                       \
+                assert_int_equal(event_decode(&record, sizeof(record), 0, &event), -EBADMSG); \
+        } while (0)
+        REFUSES(record.header.size = sizeof(record) - 1);
+        REFUSES(record.header.kind = RECORD_VERDICT);
+        REFUSES(record.header.kind = RECORD_CAPTURE);
+        REFUSES(record.header.abi = AGENTD_ABI_VERSION + 1);
+        REFUSES(record.percent = 0);
+        REFUSES(record.percent = 99);
+        REFUSES(record.percent = 101);
+        REFUSES(record.ledger = 0);
+        REFUSES(record.ledger = LEDGERS_MAX);
+        REFUSES(record.agent_id = AGENT_MAX);
+        REFUSES(record.charged = LEDGER_BYTES_MAX + 1);
+        REFUSES(record.limit = ~0ull);
+#undef REFUSES
+        assert_string_equal(event.detail, "untouched");
+}
+
 static struct event own_event(void)
 {
         struct event event = {.pid = (__u32)getpid(), .tid = (__u32)getpid()};
@@ -243,6 +303,8 @@ int main(void)
                 cmocka_unit_test(a_command_without_its_nul_is_cut),
                 cmocka_unit_test(refuses_a_record_with_one_odd_field),
                 cmocka_unit_test(refuses_every_other_size),
+                cmocka_unit_test(a_budget_record_has_its_figures_and_a_reason_when_it_is_spent),
+                cmocka_unit_test(refuses_a_budget_record_with_one_odd_field),
                 cmocka_unit_test(the_program_is_found_by_its_process),
                 cmocka_unit_test(the_program_is_not_told_when_the_process_is_another_one),
                 cmocka_unit_test(a_process_that_is_gone_has_no_program),

@@ -104,6 +104,45 @@ static void what_is_not_known_is_null_and_every_field_stands(void **state)
         json_decref(json);
 }
 
+static void a_budget_has_its_figures_behind_the_fields_of_all(void **state)
+{
+        struct event event = {
+                .type = EVENT_BUDGET,
+                .agent = "a",
+                .reason = REASON_BUDGET_EXHAUSTED,
+                .ip_protocol = 255,
+                .scope = "claude/hour",
+                .used = 3999,
+                .limit = 4000,
+                .percent = 100,
+                .window_end_s = 1795460400,
+        };
+        char line[EVENT_LINE_MAX];
+        _cleanup_free_ char *text = event_to_text(&event);
+
+        event_format_line(&event, line);
+        assert_non_null(strstr(line, "\"reason\":\"budget_exhausted\""));
+        assert_non_null(strstr(line, ",\"lost_before\":0,\"scope\":\"claude/hour\",\"used\":3999,\"limit\":4000,"
+                                     "\"percent\":100,\"window_end\":\"2026-11-23T19:00:00Z\"}"));
+        assert_non_null(strstr(text, "claude/hour at 100 %: 3999 of 4000 bytes until 2026-11-23T19:00:00Z"));
+
+        event.window_end_s = UINT64_MAX;
+        event_format_line(&event, line);
+        assert_non_null(strstr(line, ",\"percent\":100,\"window_end\":null}"));
+        /* Of other types: only what somebody changed. */
+        event.type = EVENT_AUDIT;
+        event.before = 4000;
+        event.after = 5000;
+        event_format_line(&event, line);
+        assert_non_null(strstr(line, ",\"lost_before\":0,\"scope\":\"claude/hour\",\"before\":4000,\"after\":5000}"));
+        event.scope[0] = '\0';
+        event_format_line(&event, line);
+        assert_null(strstr(line, "scope"));
+        event.type = EVENT_DENY;
+        event_format_line(&event, line);
+        assert_null(strstr(line, "used"));
+}
+
 static void ports_are_null_where_there_are_none(void **state)
 {
         static const struct {
@@ -343,6 +382,7 @@ int main(void)
         const struct CMUnitTest tests[] = {
                 cmocka_unit_test(the_line_is_the_one_of_the_contract),
                 cmocka_unit_test(what_is_not_known_is_null_and_every_field_stands),
+                cmocka_unit_test(a_budget_has_its_figures_behind_the_fields_of_all),
                 cmocka_unit_test(ports_are_null_where_there_are_none),
                 cmocka_unit_test(a_refused_name_has_a_destination_without_address),
                 cmocka_unit_test(hostile_strings_are_escaped_and_parse_to_what_was_meant),
