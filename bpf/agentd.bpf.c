@@ -9,6 +9,7 @@
 
 #include "bpf/maps.h"
 
+#include "bpf/device.h"
 #include "bpf/skb.h"
 #include "bpf/socket.h"
 #include "bpf/sockopt.h"

@@ -13,6 +13,7 @@
 
 #include "agentd/abi.h"
 #include "agentd/abi_budget.h"
+#include "agentd/abi_device.h"
 #include "agentd/abi_event.h"
 #include "agentd/abi_policy.h"
 
@@ -167,6 +168,21 @@ struct {
         __type(key, struct listener_key);
         __type(value, __u32);
 } listeners SEC(".maps");
+
+struct {
+        __uint(type, BPF_MAP_TYPE_HASH);
+        __uint(map_flags, BPF_F_NO_PREALLOC);
+        __uint(max_entries, DEVICES_MAX);
+        __type(key, __u32);
+        __type(value, __u32);
+} devices SEC(".maps");
+
+struct {
+        __uint(type, BPF_MAP_TYPE_ARRAY);
+        __uint(max_entries, DEVICE_SLOTS_MAX);
+        __type(key, __u32);
+        __type(value, struct device);
+} device_slots SEC(".maps");
 
 /* A socket whose look-ups were redirected: what it believes its peer to be. */
 struct dns_socket {

@@ -3,7 +3,8 @@
  * From the bytes of an IP packet to a struct flow. Bounded; what is odd is malformed.
  *
  * The data of a cgroup_skb program begins at the network header (net/core/filter.c, bpf_prog_run_save_cb pushes it
- * there). Headers that are not in the linear part are read by bpf_skb_load_bytes.
+ * there), that of a tc program at the Ethernet header: `base` says where the IP header is. Headers that are not in the
+ * linear part are read by bpf_skb_load_bytes.
  */
 #pragma once
 
@@ -36,9 +37,10 @@ struct packet {
         __s32 set;            /* and what it is charged to; below 0: there is no such set, which refuses */
 };
 
-/* 0, or the reason why it cannot be judged. */
-static __always_inline int packet_ports(struct __sk_buff *skb, struct packet *packet, __u32 offset, __u32 ip_protocol,
-                                        __u32 direction)
+/* 0, or the reason why it cannot be judged. offset: in the data; header_bytes are without what stands before the IP
+ * header, at base. */
+static __always_inline int packet_ports(struct __sk_buff *skb, struct packet *packet, __u32 base, __u32 offset,
+                                        __u32 ip_protocol, __u32 direction)
 {
         __be16 ports[2];
         __u8 tcp[2]; /* data offset, flags */
@@ -46,17 +48,17 @@ static __always_inline int packet_ports(struct __sk_buff *skb, struct packet *pa
         packet->ip_protocol = ip_protocol;
         if (ip_protocol == IPPROTO_ICMP || ip_protocol == IPPROTO_ICMPV6) {
                 packet->flow.protocol = PROTOCOL_ICMP;
-                packet->header_bytes = offset;
+                packet->header_bytes = offset - base;
                 return 0;
         }
         if (ip_protocol != IPPROTO_TCP && ip_protocol != IPPROTO_UDP) {
                 packet->flow.protocol = PROTOCOL_OTHER;
-                packet->header_bytes = offset;
+                packet->header_bytes = offset - base;
                 return 0;
         }
         if (packet->flow.flags & FLOW_FRAGMENT) {
                 packet->flow.protocol = ip_protocol == IPPROTO_TCP ? PROTOCOL_TCP : PROTOCOL_UDP;
-                packet->header_bytes = offset;
+                packet->header_bytes = offset - base;
                 return 0;
         }
 
@@ -72,7 +74,7 @@ static __always_inline int packet_ports(struct __sk_buff *skb, struct packet *pa
 
         if (ip_protocol == IPPROTO_UDP) {
                 packet->flow.protocol = PROTOCOL_UDP;
-                packet->header_bytes = offset + 8;
+                packet->header_bytes = offset - base + 8;
                 packet->payload_offset = offset + 8;
                 return packet->payload_offset <= skb->len ? 0 : REASON_MALFORMED;
         }
@@ -80,7 +82,7 @@ static __always_inline int packet_ports(struct __sk_buff *skb, struct packet *pa
         if (bpf_skb_load_bytes(skb, offset + 12, tcp, sizeof(tcp)) < 0)
                 return REASON_MALFORMED;
         packet->flow.protocol = PROTOCOL_TCP;
-        packet->header_bytes = offset + (tcp[0] >> 4) * 4;
+        packet->header_bytes = offset - base + (tcp[0] >> 4) * 4;
         if (!(tcp[1] & PACKET_TCP_SYN))
                 packet->flow.flags |= FLOW_ESTABLISHED;
         else if (direction == DIRECTION_INGRESS && (tcp[1] & 0x10))
@@ -88,12 +90,12 @@ static __always_inline int packet_ports(struct __sk_buff *skb, struct packet *pa
         return 0;
 }
 
-static __always_inline int packet_parse_ipv4(struct __sk_buff *skb, struct packet *packet, __u32 direction)
+static __always_inline int packet_parse_ipv4(struct __sk_buff *skb, struct packet *packet, __u32 base, __u32 direction)
 {
         struct iphdr header;
         __u16 fragment;
 
-        if (bpf_skb_load_bytes(skb, 0, &header, sizeof(header)) < 0)
+        if (bpf_skb_load_bytes(skb, base, &header, sizeof(header)) < 0)
                 return REASON_MALFORMED;
         address_from_ipv4(&packet->flow.remote, direction == DIRECTION_EGRESS ? header.daddr : header.saddr);
         address_from_ipv4(&packet->local, direction == DIRECTION_EGRESS ? header.saddr : header.daddr);
@@ -107,16 +109,16 @@ static __always_inline int packet_parse_ipv4(struct __sk_buff *skb, struct packe
                 packet->flow.flags |= FLOW_FRAGMENT;
         if (header.protocol == IPPROTO_ICMPV6)
                 return REASON_PROTOCOL;
-        return packet_ports(skb, packet, sizeof(header), header.protocol, direction);
+        return packet_ports(skb, packet, base, base + sizeof(header), header.protocol, direction);
 }
 
-static __always_inline int packet_parse_ipv6(struct __sk_buff *skb, struct packet *packet, __u32 direction)
+static __always_inline int packet_parse_ipv6(struct __sk_buff *skb, struct packet *packet, __u32 base, __u32 direction)
 {
         struct ipv6hdr header;
-        __u32 offset = sizeof(header);
+        __u32 offset = base + sizeof(header);
         __u8 next;
 
-        if (bpf_skb_load_bytes(skb, 0, &header, sizeof(header)) < 0 || header.version != 6)
+        if (bpf_skb_load_bytes(skb, base, &header, sizeof(header)) < 0 || header.version != 6)
                 return REASON_MALFORMED;
         __builtin_memcpy(&packet->flow.remote, direction == DIRECTION_EGRESS ? &header.daddr : &header.saddr,
                          sizeof(packet->flow.remote));
@@ -154,5 +156,5 @@ static __always_inline int packet_parse_ipv6(struct __sk_buff *skb, struct packe
                 return REASON_MALFORMED;
         if (next == IPPROTO_ICMP)
                 return REASON_PROTOCOL;
-        return packet_ports(skb, packet, offset, next, direction);
+        return packet_ports(skb, packet, base, offset, next, direction);
 }

@@ -209,9 +209,9 @@ static __noinline int skb_parse(struct __sk_buff *skb, struct packet *packet, __
         if (!packet)
                 return REASON_MALFORMED;
         if (skb->protocol == bpf_htons(0x0800))
-                return packet_parse_ipv4(skb, packet, direction);
+                return packet_parse_ipv4(skb, packet, 0, direction);
         if (skb->protocol == bpf_htons(0x86dd))
-                return packet_parse_ipv6(skb, packet, direction);
+                return packet_parse_ipv6(skb, packet, 0, direction);
         return REASON_PROTOCOL;
 }
 

@@ -80,10 +80,12 @@ ABI_SIZE(struct budget_record, 48);
 struct agent_counters {
         __u64 denied[REASON_MAX]; /* by enum verdict_reason: packets and system calls */
         __u64 would_deny[REASON_MAX];
-        __u64 redirected;    /* look-ups sent to the listener */
-        __u64 events_lost;   /* ring full */
-        __u64 helper_failed; /* a kernel helper refused where that cannot change the verdict */
-        __u64 reserved[5];
+        __u64 redirected;     /* look-ups sent to the listener */
+        __u64 events_lost;    /* ring full */
+        __u64 helper_failed;  /* a kernel helper refused where that cannot change the verdict */
+        __u64 device_packets; /* allowed at tier 3, of no socket that tier 2 has counted; egress */
+        __u64 device_bytes;
+        __u64 reserved[3];
 };
 ABI_SIZE(struct agent_counters, 576);
 

@@ -1,0 +1,482 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/*
+ * Tier 3: every frame that leaves the agent's namespace, at the host end of its veth, where nothing in the container
+ * reaches: what packet sockets, tun devices, tunnels, AF_XDP and netstacks of their own send is seen here only.
+ *
+ * Strict, because what no rule speaks of can carry data as well: MAC addresses, ether types, ARP and neighbour
+ * discovery, the length of the frame, the source address. Then the policy of now is asked, as for any packet.
+ *
+ * Charged once: a packet keeps its socket on its way through a veth (net/core/skbuff.c, skb_scrub_packet; ip_rcv_core
+ * orphans it, and is later), and what belongs to an inet socket of the agent's cgroup has been judged, charged and
+ * counted by cgroup_skb. It is judged here again, as its headers may have been rewritten behind that hook. All others
+ * are charged and counted here.
+ */
+#pragma once
+
+#include <linux/if_ether.h>
+
+#include "bpf/skb.h"
+
+/* Of tcx and of clsact in direct-action mode alike. TCX_NEXT, TC_ACT_UNSPEC: programs behind this one have their say.
+ */
+enum { DEVICE_PASS = -1, DEVICE_DROP = 2 };
+
+enum device_owner {
+        OWNER_NONE,   /* no socket, or one that passes no cgroup_skb */
+        OWNER_RAW,    /* the agent's, judged at cgroup_skb; IPPROTO_RAW and its like */
+        OWNER_AGENT,  /* the agent's, judged at cgroup_skb */
+        OWNER_DAEMON, /* our own look-ups from inside the namespace */
+};
+
+enum { AF_INET_NUMBER = 2, AF_INET6_NUMBER = 10, SOCK_STREAM_TYPE = 1, SOCK_DGRAM_TYPE = 2, SOCK_RAW_TYPE = 3 };
+
+enum { DEVICE_NEIGHBOUR = -1 }; /* device_check(): ARP or discovery in good form, which no policy speaks of */
+
+static __always_inline enum device_owner device_owner(struct __sk_buff *skb, const struct device *device)
+{
+        struct bpf_sock *sk = skb->sk;
+
+        if (!sk || (sk->family != AF_INET_NUMBER && sk->family != AF_INET6_NUMBER))
+                return OWNER_NONE;
+        if (device->cgroup_id && bpf_skb_ancestor_cgroup_id(skb, device->level) == device->cgroup_id) {
+                sk = bpf_sk_fullsock(sk);
+                return sk && sk->type == SOCK_RAW_TYPE ? OWNER_RAW : OWNER_AGENT;
+        }
+        sk = bpf_sk_fullsock(sk);
+        if (sk && device->daemon_cgroup_id && (sk->type == SOCK_STREAM_TYPE || sk->type == SOCK_DGRAM_TYPE) &&
+            bpf_skb_cgroup_id(skb) == device->daemon_cgroup_id)
+                return OWNER_DAEMON;
+        return OWNER_NONE;
+}
+
+static __noinline bool device_is_address(const struct device *device, const struct address *address)
+{
+        for (int i = 0; i < DEVICE_ADDRESSES_MAX && device && address; i++)
+                if (i < device->n_addresses && device->addresses[i].halves[0] == address->halves[0] &&
+                    device->addresses[i].halves[1] == address->halves[1])
+                        return true;
+        return false;
+}
+
+static __noinline bool device_is_gateway(const struct device *device, const struct address *address)
+{
+        for (int i = 0; i < DEVICE_GATEWAYS_MAX && device && address; i++)
+                if (i < device->n_gateways && device->gateways[i].halves[0] == address->halves[0] &&
+                    device->gateways[i].halves[1] == address->halves[1])
+                        return true;
+        return false;
+}
+
+static __always_inline bool mac_equal(const __u8 *a, const __u8 *b)
+{
+        return a[0] == b[0] && a[1] == b[1] && a[2] == b[2] && a[3] == b[3] && a[4] == b[4] && a[5] == b[5];
+}
+
+static __always_inline bool mac_is_zero(const __u8 *mac)
+{
+        return (mac[0] | mac[1] | mac[2] | mac[3] | mac[4] | mac[5]) == 0;
+}
+
+static __always_inline bool mac_is_broadcast(const __u8 *mac)
+{
+        return (mac[0] & mac[1] & mac[2] & mac[3] & mac[4] & mac[5]) == 0xff;
+}
+
+/* linux/if_arp.h includes what no BPF program can. */
+enum { ARP_ETHERNET = 1, ARP_REQUEST = 1, ARP_REPLY = 2 };
+
+struct device_arp {
+        __be16 hardware, protocol;
+        __u8 hardware_bytes, protocol_bytes;
+        __be16 operation;
+        __u8 sender_mac[6];
+        __u8 sender[4];
+        __u8 target_mac[6];
+        __u8 target[4];
+} __attribute__((packed));
+_Static_assert(sizeof(struct device_arp) == 28, "as on the wire");
+
+/*
+ * A question for the gateway's address (or an announcement of one's own), or an answer to the gateway; each byte is
+ * determined.
+ */
+static __noinline int device_arp_check(struct __sk_buff *skb, struct packet *packet, const struct device *device)
+{
+        struct device_arp arp;
+        struct ethhdr ethernet;
+        __be32 sender, target;
+
+        if (!packet || !device)
+                return REASON_MALFORMED;
+        if (bpf_skb_load_bytes(skb, 0, &ethernet, sizeof(ethernet)) < 0 ||
+            bpf_skb_load_bytes(skb, sizeof(ethernet), &arp, sizeof(arp)) < 0)
+                return REASON_PACKET_SOCKET;
+        __builtin_memcpy(&sender, arp.sender, sizeof(sender));
+        __builtin_memcpy(&target, arp.target, sizeof(target));
+        address_from_ipv4(&packet->local, sender);
+        address_from_ipv4(&packet->flow.remote, target);
+
+        if (skb->len != sizeof(ethernet) + sizeof(arp) || arp.hardware != bpf_htons(ARP_ETHERNET) ||
+            arp.protocol != bpf_htons(ETH_P_IP) || arp.hardware_bytes != 6 || arp.protocol_bytes != 4 ||
+            !mac_equal(ethernet.h_source, device->mac) || !mac_equal(arp.sender_mac, device->mac) ||
+            !device_is_address(device, &packet->local))
+                return REASON_PACKET_SOCKET;
+
+        if (arp.operation == bpf_htons(ARP_REQUEST)) {
+                if (!mac_is_zero(arp.target_mac) ||
+                    (!mac_is_broadcast(ethernet.h_dest) && !mac_equal(ethernet.h_dest, device->gateway_mac)))
+                        return REASON_PACKET_SOCKET;
+                return sender == target || device_is_gateway(device, &packet->flow.remote) ? DEVICE_NEIGHBOUR
+                                                                                           : REASON_NO_RULE;
+        }
+        if (arp.operation != bpf_htons(ARP_REPLY) || !mac_equal(ethernet.h_dest, device->gateway_mac) ||
+            !mac_equal(arp.target_mac, device->gateway_mac) || !device_is_gateway(device, &packet->flow.remote))
+                return REASON_PACKET_SOCKET;
+        return DEVICE_NEIGHBOUR;
+}
+
+enum {
+        ND_ROUTER_SOLICITATION = 133,
+        ND_ROUTER_ADVERTISEMENT = 134,
+        ND_SOLICITATION = 135,
+        ND_ADVERTISEMENT = 136,
+        ND_REDIRECT = 137,
+        ND_OPTION_SOURCE = 1,
+        ND_OPTION_TARGET = 2,
+        ND_HOP_LIMIT = 255,
+        ND_FLAGS_SOLICITED = 0x40000000,
+        ND_FLAGS_OVERRIDE = 0x20000000,
+};
+
+/* What the checksum covers (RFC 8200, 8.1), with the message behind it, and zeros, which do not change a sum. */
+struct device_discovery {
+        struct address source, destination;
+        __be32 length, next;
+        __u8 type, code;
+        __u16 checksum;
+        __be32 flags;
+        __u8 body[24]; /* target and one option; or the option alone */
+};
+_Static_assert(sizeof(struct device_discovery) == 72, "bpf_csum_diff() takes words");
+
+/* ::ffff:0:0/96 means IPv4 everywhere else in here; in a header it would be no address at all. */
+static __always_inline bool address_is_unspecified(const struct address *address)
+{
+        return (address->halves[0] | address->halves[1]) == 0;
+}
+
+static __always_inline bool option_is_good(const __u8 *option, __u8 type, const __u8 *mac)
+{
+        return option[0] == type && option[1] == 1 && mac_equal(option + 2, mac);
+}
+
+/* Solicitations for the gateway and for one's own address, advertisements of one's own; nothing that is not
+ * determined: no flow label, no nonce, no other option, a right checksum. */
+static __noinline int device_discovery_check(struct __sk_buff *skb, struct packet *packet, const struct device *device)
+{
+        struct device_discovery nd = {};
+        struct ethhdr ethernet;
+        struct address target;
+        __u32 start, length, n;
+        __u8 option_type;
+        __u8 *option;
+        __s64 sum;
+
+        if (!packet || !device)
+                return REASON_MALFORMED;
+        nd.source = packet->local;
+        nd.destination = packet->flow.remote;
+        if (bpf_skb_load_bytes(skb, 0, &ethernet, sizeof(ethernet)) < 0 ||
+            bpf_skb_load_bytes(skb, sizeof(ethernet), &start, sizeof(start)) < 0 || skb->len < 14 + 40 + 8)
+                return REASON_MALFORMED;
+        length = skb->len - 14 - 40;
+        if (length == 8)
+                n = bpf_skb_load_bytes(skb, 14 + 40, &nd.type, 8);
+        else if (length == 16)
+                n = bpf_skb_load_bytes(skb, 14 + 40, &nd.type, 16);
+        else if (length == 24)
+                n = bpf_skb_load_bytes(skb, 14 + 40, &nd.type, 24);
+        else if (length == 32)
+                n = bpf_skb_load_bytes(skb, 14 + 40, &nd.type, 32);
+        else
+                return REASON_MALFORMED;
+        nd.length = bpf_htonl(length);
+        nd.next = bpf_htonl(IPPROTO_ICMPV6);
+        if (n != 0 || start != bpf_htonl(0x60000000) || nd.code != 0 || !mac_equal(ethernet.h_source, device->mac))
+                return REASON_MALFORMED;
+        sum = bpf_csum_diff(NULL, 0, (__be32 *)&nd, sizeof(nd), 0);
+        sum = (sum & 0xffff) + (sum >> 16 & 0xffff);
+        sum = (sum & 0xffff) + (sum >> 16);
+        if (sum != 0xffff)
+                return REASON_MALFORMED;
+
+        __builtin_memcpy(&target, nd.body, sizeof(target));
+        option = nd.type == ND_ROUTER_SOLICITATION ? nd.body : nd.body + 16;
+        option_type = nd.type == ND_ADVERTISEMENT ? ND_OPTION_TARGET : ND_OPTION_SOURCE;
+        n = nd.type == ND_ROUTER_SOLICITATION ? 8 : 24;
+        if (length != n && (length != n + 8 || !option_is_good(option, option_type, device->mac)))
+                return REASON_MALFORMED;
+
+        /* The frame goes to the group of the address, or to the gateway. */
+        if (nd.destination.bytes[0] == 0xff) {
+                if (ethernet.h_dest[0] != 0x33 || ethernet.h_dest[1] != 0x33 ||
+                    ethernet.h_dest[2] != nd.destination.bytes[12] || ethernet.h_dest[3] != nd.destination.bytes[13] ||
+                    ethernet.h_dest[4] != nd.destination.bytes[14] || ethernet.h_dest[5] != nd.destination.bytes[15])
+                        return REASON_PACKET_SOCKET;
+        } else if (!mac_equal(ethernet.h_dest, device->gateway_mac)) {
+                return REASON_PACKET_SOCKET;
+        }
+
+        if (address_is_unspecified(&nd.source)) {
+                /* Is my own address free? Where are routers? Without a MAC (RFC 4861, 4.1 and 4.3). */
+                if (length != n || nd.type == ND_ADVERTISEMENT ||
+                    (nd.type == ND_SOLICITATION && !device_is_address(device, &target)))
+                        return REASON_MALFORMED;
+        } else if (!device_is_address(device, &nd.source)) {
+                return REASON_MALFORMED;
+        }
+
+        if (nd.type == ND_ROUTER_SOLICITATION) /* to ff02::2 */
+                return nd.flags == 0 && nd.destination.words[0] == bpf_htonl(0xff020000) &&
+                                       nd.destination.words[1] == 0 && nd.destination.words[2] == 0 &&
+                                       nd.destination.words[3] == bpf_htonl(2)
+                               ? DEVICE_NEIGHBOUR
+                               : REASON_MALFORMED;
+        if (nd.type == ND_SOLICITATION) { /* to ff02::1:ffXX:XXXX, or to the target itself */
+                if (nd.flags != 0 || (!device_is_gateway(device, &target) && !device_is_address(device, &target)))
+                        return REASON_MALFORMED;
+                if (nd.destination.bytes[0] != 0xff)
+                        return device_is_gateway(device, &nd.destination) ? DEVICE_NEIGHBOUR : REASON_MALFORMED;
+                return nd.destination.words[0] == bpf_htonl(0xff020000) && nd.destination.words[1] == 0 &&
+                                       nd.destination.words[2] == bpf_htonl(1) &&
+                                       nd.destination.words[3] == (target.words[3] | bpf_htonl(0xff000000))
+                               ? DEVICE_NEIGHBOUR
+                               : REASON_MALFORMED;
+        }
+        if (nd.type == ND_ADVERTISEMENT) { /* to ff02::1, or to who has asked */
+                if ((nd.flags & bpf_htonl(~(ND_FLAGS_SOLICITED | ND_FLAGS_OVERRIDE))) ||
+                    !device_is_address(device, &target))
+                        return REASON_MALFORMED;
+                if (nd.destination.bytes[0] != 0xff)
+                        return device_is_gateway(device, &nd.destination) ? DEVICE_NEIGHBOUR : REASON_MALFORMED;
+                return !(nd.flags & bpf_htonl(ND_FLAGS_SOLICITED)) &&
+                                       nd.destination.words[0] == bpf_htonl(0xff020000) &&
+                                       nd.destination.words[1] == 0 && nd.destination.words[2] == 0 &&
+                                       nd.destination.words[3] == bpf_htonl(1)
+                               ? DEVICE_NEIGHBOUR
+                               : REASON_MALFORMED;
+        }
+        return REASON_PROTOCOL; /* routers and redirects are not the agent's business */
+}
+
+/* DEVICE_NEIGHBOUR; 0: to be asked of the policy; or the reason why not. *packet is filled as far as can be. */
+static __noinline int device_check(struct __sk_buff *skb, struct packet *packet, const struct device *device)
+{
+        struct ethhdr ethernet;
+        __be16 ip_length = 0;
+        __u32 length;
+        int r;
+
+        if (!packet || !device || bpf_skb_load_bytes(skb, 0, &ethernet, sizeof(ethernet)) < 0)
+                return REASON_PACKET_SOCKET;
+        if (skb->vlan_present)
+                return REASON_PACKET_SOCKET;
+        if (ethernet.h_proto == bpf_htons(ETH_P_ARP))
+                return device_arp_check(skb, packet, device);
+        if (ethernet.h_proto == bpf_htons(ETH_P_IP)) {
+                r = packet_parse_ipv4(skb, packet, ETH_HLEN, DIRECTION_EGRESS);
+                if (bpf_skb_load_bytes(skb, ETH_HLEN + 2, &ip_length, sizeof(ip_length)) < 0)
+                        return REASON_MALFORMED;
+                length = bpf_ntohs(ip_length);
+        } else if (ethernet.h_proto == bpf_htons(ETH_P_IPV6)) {
+                __u8 next_and_limit[2] = {};
+
+                r = packet_parse_ipv6(skb, packet, ETH_HLEN, DIRECTION_EGRESS);
+                if (bpf_skb_load_bytes(skb, ETH_HLEN + 4, &ip_length, sizeof(ip_length)) < 0 ||
+                    bpf_skb_load_bytes(skb, ETH_HLEN + 6, next_and_limit, sizeof(next_and_limit)) < 0)
+                        return REASON_MALFORMED;
+                length = bpf_ntohs(ip_length) + 40;
+                /* Neighbour discovery only: an echo with this limit is an echo. */
+                if (next_and_limit[0] == IPPROTO_ICMPV6) {
+                        __u8 type = 0;
+
+                        (void)bpf_skb_load_bytes(skb, ETH_HLEN + 40, &type, sizeof(type));
+                        if (type >= ND_ROUTER_SOLICITATION && type <= ND_REDIRECT) {
+                                if (next_and_limit[1] != ND_HOP_LIMIT || skb->len != ETH_HLEN + length)
+                                        return REASON_MALFORMED;
+                                return device_discovery_check(skb, packet, device);
+                        }
+                }
+        } else {
+                return REASON_PACKET_SOCKET;
+        }
+
+        if (ethernet.h_dest[0] & 1)
+                return REASON_PROTOCOL; /* groups are the network's business: MLD, IGMP, mDNS, broadcasts */
+        if (!mac_equal(ethernet.h_source, device->mac) || !mac_equal(ethernet.h_dest, device->gateway_mac))
+                return REASON_PACKET_SOCKET;
+        /* Behind the IP packet the frame could carry more. So it is with a GSO packet, which has one long IP header. */
+        if (skb->len != ETH_HLEN + length)
+                return REASON_PACKET_SOCKET;
+        if (!device_is_address(device, &packet->local))
+                return REASON_MALFORMED;
+        return r;
+}
+
+/* IP bytes on the wire. A packet socket writes gso_size by itself (PACKET_VNET_HDR), and gso_segs is 0 then. */
+static __always_inline __u32 device_bytes(const struct __sk_buff *skb, __u32 header_bytes)
+{
+        __u32 bytes = skb->len - ETH_HLEN, size = skb->gso_size, segments = skb->gso_segs, counted;
+
+        if (size == 0 || bytes <= header_bytes)
+                return bytes;
+        counted = (bytes - header_bytes + size - 1) / size;
+        if (segments < counted)
+                segments = counted;
+        return bytes + (segments - 1) * header_bytes;
+}
+
+/* It is the agent's own socket that sends this, and cgroup_skb has let it go with what is known there only. */
+static __noinline bool device_is_known(struct __sk_buff *skb, const struct flow *flow, __u8 reason, __u64 now_ns)
+{
+        struct bpf_sock *sk = skb->sk;
+        struct udp_flows *flows;
+
+        /* cgroup_skb has judged the whole packet (ip_finish_output), the IP layer has cut it up afterwards. An address
+         * and a protocol that some rule allows are asked for even so. */
+        if (reason == REASON_FRAGMENT)
+                return true;
+        if (reason != REASON_EXPIRED || !flow || flow->protocol != PROTOCOL_UDP || !sk)
+                return false;
+        sk = bpf_sk_fullsock(sk);
+        if (!sk)
+                return false;
+        flows = bpf_sk_storage_get(&udp_peers, sk, 0, 0);
+        return flows && udp_peer_is_live(flows, flow, now_ns);
+}
+
+/* What is asked beside the frame: the owner in bits 0-3. */
+enum {
+        DEVICE_OWNER_MASK = 15,
+        DEVICE_REFUSED = 16, /* a budget has refused it */
+        DEVICE_REASON_SHIFT = 8,
+};
+
+/* SKB_CHARGE with packet->set, SKB_PASS or SKB_DROP. */
+static __noinline int device_judge(struct __sk_buff *skb, struct packet *packet, const struct device *device,
+                                   __u32 asked)
+{
+        __u32 owner = asked & DEVICE_OWNER_MASK, reason = asked >> DEVICE_REASON_SHIFT;
+        struct verdict verdict = {.rule = RULE_NONE};
+        struct origin origin = {};
+        struct agent_entry *agent;
+        struct flow *flow;
+        __u32 agent_id;
+        __u64 now_ns, word;
+
+        if (!packet || !device)
+                return SKB_DROP;
+        flow = &packet->flow;
+        agent_id = device->agent_id;
+        agent = bpf_map_lookup_elem(&agents, &agent_id);
+        if (!agent)
+                return SKB_DROP;
+        word = ACCESS_ONCE(agent->word);
+        now_ns = bpf_ktime_get_boot_ns();
+
+        origin.agent_id = agent_id;
+        origin.cookie = bpf_get_socket_cookie(skb);
+        origin.bytes = packet->bytes;
+        origin.hook = HOOK_DEVICE;
+        origin.direction = DIRECTION_EGRESS;
+        origin.ip_protocol = packet->ip_protocol;
+        origin.local = packet->local;
+        origin.local_port = packet->local_port;
+
+        verdict.reason = reason;
+        if (WORD_VERSION(word) == 0 || WORD_FLAGS(word) & WORD_QUARANTINE) {
+                verdict.reason = WORD_VERSION(word) == 0 ? REASON_NO_POLICY : REASON_QUARANTINE;
+                goto deny;
+        }
+        if (reason)
+                goto deny;
+
+        policy_verdict(agent_id, word, now_ns, flow, &verdict);
+        if (verdict.action == VERDICT_DENY && owner == OWNER_AGENT &&
+            device_is_known(skb, flow, verdict.reason, now_ns)) {
+                verdict.action = VERDICT_ALLOW;
+                verdict.expires_ns = 0;
+        }
+        if (verdict.action == VERDICT_ALLOW) {
+                if (owner != OWNER_NONE)
+                        return SKB_PASS;
+                if (verdict.expires_ns)
+                        policy_touch(agent_id, &flow->remote, now_ns);
+                if (!(asked & DEVICE_REFUSED)) {
+                        packet->set = budget_set_of(agent, word, verdict.limits);
+                        return SKB_CHARGE;
+                }
+                verdict.action = VERDICT_DENY;
+                verdict.reason = REASON_BUDGET_EXHAUSTED;
+        }
+deny:
+        if (!emit_packet_verdict(&origin, NULL, word, now_ns, flow, &verdict))
+                return SKB_DROP;
+        packet->set = budget_set_of(agent, word, verdict.limits);
+        return owner != OWNER_NONE ? SKB_PASS : SKB_CHARGE;
+}
+
+static __noinline int device_slow(struct __sk_buff *skb, const struct device *device, __u32 owner)
+{
+        struct packet packet = {};
+        struct agent_counters *exact;
+        __u32 asked = owner & DEVICE_OWNER_MASK;
+        int r;
+
+        if (!device)
+                return DEVICE_DROP;
+        packet.ip_protocol = 255;
+        r = device_check(skb, &packet, device);
+        if (r == DEVICE_NEIGHBOUR)
+                return DEVICE_PASS;
+        packet.bytes = device_bytes(skb, packet.header_bytes);
+        if (r == 0 && owner == OWNER_DAEMON) {
+                if (packet.flow.port == 53 && (packet.flow.protocol & (PROTOCOL_TCP | PROTOCOL_UDP)))
+                        return DEVICE_PASS;
+                asked = OWNER_NONE;
+        }
+        asked |= (__u32)r << DEVICE_REASON_SHIFT;
+
+        r = device_judge(skb, &packet, device, asked);
+        if (r != SKB_CHARGE)
+                return r == SKB_PASS ? DEVICE_PASS : DEVICE_DROP;
+        if (!skb_pay(&packet, DIRECTION_EGRESS, 0)) {
+                r = device_judge(skb, &packet, device, asked | DEVICE_REFUSED);
+                if (r != SKB_CHARGE)
+                        return r == SKB_PASS ? DEVICE_PASS : DEVICE_DROP;
+                skb_pay(&packet, DIRECTION_EGRESS, BUDGET_FORCE);
+        }
+        exact = emit_counters(device->agent_id);
+        if (exact) {
+                __sync_fetch_and_add(&exact->device_packets, 1);
+                __sync_fetch_and_add(&exact->device_bytes, packet.bytes);
+        }
+        return DEVICE_PASS;
+}
+
+SEC("tc")
+int agentd_device(struct __sk_buff *skb)
+{
+        __u32 ifindex = skb->ifindex, *slot = bpf_map_lookup_elem(&devices, &ifindex);
+        const struct device *device;
+        __u32 index;
+
+        /* Not said yet, or no longer: whose it is, nobody knows. */
+        if (!slot)
+                return DEVICE_DROP;
+        index = *slot;
+        device = bpf_map_lookup_elem(&device_slots, &index);
+        if (!device || device->ifindex != ifindex)
+                return DEVICE_DROP;
+        return device_slow(skb, device, device_owner(skb, device));
+}
