@@ -16,6 +16,7 @@
 #include "bpf/packet.h"
 #include "bpf/policy.h"
 #include "bpf/socket.h"
+#include "bpf/wire.h"
 
 /* Return codes of an egress program (kernel/bpf/cgroup.c, __cgroup_bpf_run_filter_skb). */
 enum {
@@ -35,14 +36,6 @@ static __always_inline void line_count(struct agent_line *line, __u32 direction,
 {
         __sync_fetch_and_add(&line->packets[direction], 1);
         __sync_fetch_and_add(&line->bytes[direction], bytes);
-}
-
-/* What leaves the host: each segment of a GSO packet carries the headers again. */
-static __always_inline __u32 packet_wire_bytes(const struct __sk_buff *skb, __u32 header_bytes)
-{
-        __u32 segments = skb->gso_segs;
-
-        return segments > 1 ? skb->len + (segments - 1) * header_bytes : skb->len;
 }
 
 /* A query to the listener, or its answer. */
@@ -231,7 +224,7 @@ static __noinline int skb_slow(struct __sk_buff *skb, struct agent_line *line, s
         direction &= 1;
         packet.ip_protocol = 255;
         asked = direction | (__u64)skb_parse(skb, &packet, direction) << JUDGE_MALFORMED_SHIFT;
-        packet.bytes = packet_wire_bytes(skb, packet.header_bytes);
+        packet.bytes = packet_wire_bytes(skb, packet.header_bytes, packet.ip_protocol, direction, false);
 
         r = skb_judge(skb, &packet, line, store, asked);
         if (r != SKB_CHARGE)
@@ -302,7 +295,7 @@ static __always_inline int skb_fast(struct __sk_buff *skb, __u32 direction)
         if (!agent)
                 return SKB_DROP;
         if (cache_find(line, ACCESS_ONCE(agent->word), &flow, &set)) {
-                bytes = packet_wire_bytes(skb, network);
+                bytes = packet_wire_bytes(skb, network, protocol, direction, true);
                 if (set == 0 || budget_pay(set, direction, bytes)) {
                         line_count(line, direction, bytes);
                         return SKB_PASS;
