@@ -26,7 +26,7 @@ policies:
     egress:
       - name: bulk
         cidr: 10.20.0.0/16
-        budget: {bytes: ${BULK:-4000}, per: hour}
+        budget: {bytes: ${BULK:-4000}, per: week} # no test begins in one week and ends in another
       - {cidr: 203.0.113.0/24}
     budget:
       - {bytes: ${DAY:-100000}, per: day}
@@ -85,14 +85,14 @@ until_true() {
         assert_equal "$status" 0
         echo "$output"
         jq -e 'type == "array" and length == 4 and all(.[]; .agent == "claude-1")' <<< "$output"
-        jq -e '[.[].scope] | sort == ["agent/day", "agent/month/both", "bulk/hour", "shared/total"]' <<< "$output"
-        budget bulk/hour '.used == 2000 and .limit == 4000 and .left == 2000 and .granted == 0 and .percent == 50
-                and .rule == "bulk" and .per == "hour" and .direction == "egress" and .shared == false
+        jq -e '[.[].scope] | sort == ["agent/day", "agent/month/both", "bulk/week", "shared/total"]' <<< "$output"
+        budget bulk/week '.used == 2000 and .limit == 4000 and .left == 2000 and .granted == 0 and .percent == 50
+                and .rule == "bulk" and .per == "week" and .direction == "egress" and .shared == false
                 and .on_exhausted == "drop"'
         budget agent/day '.used == 2000 and .left == 98000 and .rule == null'
         budget agent/month/both '.direction == "both" and .used >= 2000'
         budget shared/total '.shared and .used == 2000 and .window_start == null and .window_end == null'
-        budget bulk/hour '(.window_end | fromdateiso8601) - (.window_start | fromdateiso8601) == 3600
+        budget bulk/week '(.window_end | fromdateiso8601) - (.window_start | fromdateiso8601) == 604800
                 and (.window_end | fromdateiso8601) > now and (.window_start | fromdateiso8601) <= now'
         # What is shared is shown with each who shares it.
         agentctl budget show -o json | jq -e '[.[] | select(.scope == "shared/total") | [.agent, .used]] | sort
@@ -100,7 +100,7 @@ until_true() {
         run agentctl budget show
         assert_equal "$status" 0
         assert_match "${lines[0]}" '^AGENT +SCOPE +USED +LIMIT +LEFT +% +WINDOW-END +RATE +TIME-LEFT'
-        assert_match "$output" 'claude-1 +bulk/hour +2\.0 KiB +3\.9 KiB +2\.0 KiB +50 '
+        assert_match "$output" 'claude-1 +bulk/week +2\.0 KiB +3\.9 KiB +2\.0 KiB +50 '
         run agentctl budget show nobody
         assert_equal "$status" 1
         assert_match "$output" "no agent 'nobody'"
@@ -117,10 +117,10 @@ until_true() {
 @test "a spent budget is refused and told; grant gives more in this window, and that is told too" {
         start_daemon "$(budget_config)"
         send 10.20.0.7 1000 8
-        budget bulk/hour '.used == 4000 and .left == 0 and .percent == 100'
+        budget bulk/week '.used == 4000 and .left == 0 and .percent == 100'
         wait_event '"type":"budget".*"percent":100'
-        event '.type == "budget" and .percent == 80 and .reason == null and .agent == "claude-1" and .scope == "bulk/hour"'
-        event '.type == "budget" and .percent == 100 and .reason == "budget_exhausted" and .scope == "bulk/hour"
+        event '.type == "budget" and .percent == 80 and .reason == null and .agent == "claude-1" and .scope == "bulk/week"'
+        event '.type == "budget" and .percent == 100 and .reason == "budget_exhausted" and .scope == "bulk/week"
                 and .rule == "bulk" and .limit == 4000 and .used <= 4000 and .policy == "web"
                 and (.window_end | fromdateiso8601) > now'
         recorder_mark agent
@@ -128,15 +128,15 @@ until_true() {
         refute_arrived 10.20.0.7 udp 9
         run agentctl budget grant claude-1 bulk 1500
         assert_equal "$status" 0
-        assert_match "$output" 'bulk/hour of claude-1 granted: 3\.9 KiB of 5\.4 KiB used'
-        budget bulk/hour '.limit == 4000 and .granted == 1500 and .left == 1500'
-        event '.type == "audit" and .agent == "claude-1" and .scope == "bulk/hour" and .before == 4000 and .after == 5500
+        assert_match "$output" 'bulk/week of claude-1 granted: 3\.9 KiB of 5\.4 KiB used'
+        budget bulk/week '.limit == 4000 and .granted == 1500 and .left == 1500'
+        event '.type == "audit" and .agent == "claude-1" and .scope == "bulk/week" and .before == 4000 and .after == 5500
                 and .process.uid == 0 and .process.pid > 0 and .process.comm == "agentctl"
-                and (.process.exe | endswith("agentctl")) and (.detail | startswith("grant of bulk/hour"))'
+                and (.process.exe | endswith("agentctl")) and (.detail | startswith("grant of bulk/week"))'
         recorder_mark agent
         send 10.20.0.7 1000 3
         assert_arrived 10.20.0.7 udp 9
-        budget bulk/hour '.used == 5000 and .left == 500'
+        budget bulk/week '.used == 5000 and .left == 500'
         # What was granted can be spent again, and is told again.
         until_true eval "[ \"\$(event '.type == \"budget\" and .percent == 100' | wc -l)\" = 2 ]"
 }
@@ -145,10 +145,10 @@ until_true() {
         start_daemon "$(budget_config)"
         send 10.20.0.7 1000 2
         agentctl budget grant claude-1 bulk 500
-        run agentctl budget reset claude-1 bulk/hour
+        run agentctl budget reset claude-1 bulk/week
         assert_equal "$status" 0
-        assert_match "$output" 'bulk/hour of claude-1 reset: 0 B of 3\.9 KiB used'
-        budget bulk/hour '.used == 0 and .granted == 0 and .left == 4000'
+        assert_match "$output" 'bulk/week of claude-1 reset: 0 B of 3\.9 KiB used'
+        budget bulk/week '.used == 0 and .granted == 0 and .left == 4000'
         budget agent/day '.used == 2000'
         agentctl budget reset claude-1
         budget agent/day '.used == 0'
@@ -167,7 +167,7 @@ until_true() {
         assert_match "$output" "fits several.*'agent/day', 'agent/month/both'"
         run agentctl budget grant claude-1 agent/yea 1MiB
         assert_equal "$status" 2
-        assert_match "$output" "no budget 'agent/yea'; it has: .*'bulk/hour'"
+        assert_match "$output" "no budget 'agent/yea'; it has: .*'bulk/week'"
         run agentctl budget reset claude-1 nothing
         assert_equal "$status" 2
         run agentctl budget grant nobody agent/day 1MiB
@@ -194,16 +194,16 @@ until_true() {
         send 10.20.0.7 1000 3
         BULK=2000 budget_config >/dev/null
         agentctl reload
-        budget bulk/hour '.used == 3000 and .limit == 2000 and .left == 0 and .percent == 150'
+        budget bulk/week '.used == 3000 and .limit == 2000 and .left == 0 and .percent == 150'
         recorder_mark agent
         send 10.20.0.7 500
         refute_arrived 10.20.0.7 udp 9
         BULK=5000 budget_config >/dev/null
         agentctl reload
-        budget bulk/hour '.used == 3000 and .limit == 5000 and .left == 2000'
+        budget bulk/week '.used == 3000 and .limit == 5000 and .left == 2000'
         send 10.20.0.7 500
         assert_arrived 10.20.0.7 udp 9
-        budget bulk/hour '.used == 3500'
+        budget bulk/week '.used == 3500'
 }
 
 @test "kill -9 loses nothing, and a grant stays" {
@@ -213,10 +213,10 @@ until_true() {
         daemon_stop KILL
         send 10.20.0.7 1000 1 # while nobody is there
         start_daemon "$(budget_config)"
-        budget bulk/hour '.used == 3000 and .granted == 1000'
+        budget bulk/week '.used == 3000 and .granted == 1000'
         budget shared/total '.used == 3000'
         send 10.20.0.7 1000 5
-        budget bulk/hour '.used == 5000 and .left == 0'
+        budget bulk/week '.used == 5000 and .left == 0'
 }
 
 # As after a reboot: nothing is pinned, the cgroups are new.
@@ -235,22 +235,22 @@ reboot() {
         send 10.20.0.7 500
         reboot
         start_daemon "$(budget_config)"
-        budget bulk/hour '.used == 3500'
+        budget bulk/week '.used == 3500'
         budget agent/day '.used == 3500 and .granted == 5000'
         budget shared/total '.used == 3500'
         agentctl status -o json | jq -e --arg d "$TEST_DIR/state" '.state.directory == $d and .state.failures == 0
                 and .state.error == null'
         send 10.20.0.7 1000 5
-        budget bulk/hour '.used == 3500 and .left == 500'
+        budget bulk/week '.used == 3500 and .left == 500'
 }
 
 @test "after a crash of the host at most the last interval is lost" {
         start_daemon "$(budget_config)"
         send 10.20.0.7 1000 3
-        until_true stored claude-1/bulk/hour 3000
+        until_true stored claude-1/bulk/week 3000
         reboot KILL
         start_daemon "$(budget_config)"
-        budget bulk/hour '.used == 3000'
+        budget bulk/week '.used == 3000'
 }
 
 @test "an agent that goes and comes back within its window has what it had used" {
@@ -262,7 +262,7 @@ reboot() {
         until_true eval '! bpftool map dump pinned "$(echo "$AGENTD_BPFFS"/agentd/v*/limit_ids)" | grep -q claude-1'
         mkdir -p "$CGROUP_ROOT$AGENT_CGROUP"
         agentctl wait claude-1
-        budget bulk/hour '.used == 3000'
+        budget bulk/week '.used == 3000'
 }
 
 @test "an agent that ended while no daemon lived has what it had used" {
@@ -273,7 +273,7 @@ reboot() {
         start_daemon "$(budget_config)"
         mkdir -p "$CGROUP_ROOT$AGENT_CGROUP"
         agentctl wait claude-1
-        budget bulk/hour '.used == 3000'
+        budget bulk/week '.used == 3000'
 }
 
 @test "a store that is damaged, or of a newer build, is refused with the way out, never read as nothing" {
@@ -298,7 +298,7 @@ reboot() {
         assert_match "$output" 'newer'
         cp "$TEST_DIR/good.db" "$TEST_DIR/state/agentd.db"
         start_daemon "$(budget_config)"
-        budget bulk/hour '.used == 3000'
+        budget bulk/week '.used == 3000'
 }
 
 @test "a disk that takes nothing is told once, and what was used is written when it does" {
@@ -314,7 +314,7 @@ reboot() {
         send 10.20.0.7 1000 3
         until_true eval 'agentctl status -o json | jq -e ".state.failures > 2 and .state.waiting > 0 and .healthy == false"'
         assert_equal "$(grep -c 'budgets are not remembered' "$TEST_DIR/daemon.log")" 1
-        budget bulk/hour '.used == 3000' # and nobody waits for the disk
+        budget bulk/week '.used == 3000' # and nobody waits for the disk
         rm "$TEST_DIR/full/ballast"
         until_true eval 'agentctl status -o json | jq -e ".state.waiting == 0 and .state.error == null"'
         daemon_stop
@@ -334,39 +334,39 @@ start_with_clock() {
 @test "windows follow a clock that steps: forward they end, back they keep what was used" {
         start_with_clock
         send 10.20.0.7 1000 3
-        clock 3600
-        until_true budget bulk/hour '.used == 0'
-        budget agent/month/both '.used >= 3000'
-        budget bulk/hour '(.window_start | fromdateiso8601) > now'
+        clock 604800
+        until_true budget bulk/week '.used == 0'
+        budget shared/total '.used == 3000'
+        budget bulk/week '(.window_start | fromdateiso8601) > now'
         send 10.20.0.7 1000 4
-        budget bulk/hour '.used == 4000'
-        # Three hours back: nothing is given for that.
-        clock -7200
-        until_true budget bulk/hour '(.window_end | fromdateiso8601) < now'
-        budget bulk/hour '.used == 4000'
+        budget bulk/week '.used == 4000'
+        # Three weeks back: nothing is given for that.
+        clock -1209600
+        until_true budget bulk/week '(.window_end | fromdateiso8601) < now'
+        budget bulk/week '.used == 4000'
         recorder_mark agent
         send 10.20.0.7 1000
         refute_arrived 10.20.0.7 udp 9
         # To and fro gives nothing either: what a window had used before is remembered.
         clock 0
-        until_true budget bulk/hour '(.window_end | fromdateiso8601) > now and (.window_start | fromdateiso8601) <= now'
-        budget bulk/hour '.used == 3000'
+        until_true budget bulk/week '(.window_end | fromdateiso8601) > now and (.window_start | fromdateiso8601) <= now'
+        budget bulk/week '.used == 3000'
 }
 
 @test "a host that boots with an old clock remembers when the clock is set right" {
         start_with_clock
         send 10.20.0.7 1000 3
         reboot
-        start_with_clock -864000
-        budget bulk/hour '.used == 3000'
+        start_with_clock -1728000
+        budget bulk/week '.used == 3000'
         send 10.20.0.7 500
-        budget bulk/hour '.used == 3500'
+        budget bulk/week '.used == 3500'
         reboot KILL # and once more before it could be set
-        start_with_clock -863000
-        until_true budget bulk/hour '.used >= 3000'
+        start_with_clock -1727000
+        until_true budget bulk/week '.used >= 3000'
         clock 0
-        until_true budget bulk/hour '(.window_end | fromdateiso8601) > now and (.window_start | fromdateiso8601) <= now'
-        budget bulk/hour '.used >= 3000'
+        until_true budget bulk/week '(.window_end | fromdateiso8601) > now and (.window_start | fromdateiso8601) <= now'
+        budget bulk/week '.used >= 3000'
 }
 
 @test "a one-shot run tells its budgets in the end" {
@@ -376,6 +376,6 @@ s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
 s.connect(("10.20.0.7", 9))
 s.send(b"x" * 972)'
         assert_equal "$status" 0
-        assert_match "$output" 'budgets +bulk/hour: 1000 B of 3\.9 KiB used|bulk/hour: 1000 B of 3\.9 KiB used'
+        assert_match "$output" 'budgets +bulk/week: 1000 B of 3\.9 KiB used|bulk/week: 1000 B of 3\.9 KiB used'
         [ ! -e "$TEST_DIR/state/agentd.db" ]
 }
