@@ -48,6 +48,7 @@ TABLE
 # spends AGENT SCOPE LIMIT: each protocol alone spends the whole of it, and not a byte more.
 spends() {
         local agent=$1 scope=$2 limit=$3 kind address sizes status=0 arrived n=0 rest
+        far_clear
         while read -r kind address sizes; do
                 n=$((n + 1))
                 far_watch "c$n" "$address"
@@ -68,4 +69,239 @@ spends() {
 @test "the agent's ledger: each protocol spends all of it and not a byte more" {
         budget_daemon "$(agent_config "{bytes: $LIMIT, per: total}")"
         spends claude-1 agent/total "$LIMIT"
+}
+
+@test "a rule's ledger, by the hour: the same, and another rule is not held back" {
+        budget_daemon "$(config daemon.yaml <<YAML
+policies:
+  web:
+    egress:
+      - {name: bulk, cidr: 10.20.0.0/24, protocol: any, budget: {bytes: $LIMIT, per: hour}}
+      - {name: bulk6, cidr: "2001:db8:1::/64", protocol: any, budget: {bytes: $LIMIT, per: hour}}
+      - {cidr: 203.0.113.0/24}
+agents:
+  claude-1: {cgroup: $AGENT_CGROUP, policy: web}
+YAML
+)"
+        protocols() {
+                printf '%s\n' 'udp 10.20.0.1 1400,29' 'icmp 10.20.0.3 1028,29' 'gso 10.20.0.4 1000,100'
+        }
+        spends claude-1 bulk/hour "$LIMIT"
+        protocols() {
+                printf '%s\n' 'udp 2001:db8:1::5 1400,49' 'icmp 2001:db8:1::6 1028x300,49x30'
+        }
+        spends claude-1 bulk6/hour "$LIMIT"
+        far_watch other 203.0.113.9
+        sender udp 203.0.113.9 1000x500
+        assert_equal "$(far_packets other)" 500
+}
+
+@test "a shared ledger: two agents at once, on two CPUs, spend it together" {
+        budget_daemon "$(config daemon.yaml <<YAML
+policies:
+  web: {egress: [$RANGES], budget: [{bytes: 20MB, per: day, shared: true}]}
+agents:
+  claude-1: {cgroup: $AGENT_CGROUP, policy: web}
+  claude-2: {cgroup: $OTHER_CGROUP, policy: web}
+YAML
+)"
+        far_watch sum 10.20.0.1 10.20.0.2
+        one=$AGENT_CGROUP
+        sender_start first udp 10.20.0.1 1000,29
+        first=$SENDER_PID
+        AGENT_CGROUP=$OTHER_CGROUP
+        sender_start second udp 10.20.0.2 1400,29
+        wait_gone "$first"
+        wait_gone "$SENDER_PID"
+        used_is_far claude-1 shared/day sum
+        used_is_far claude-2 shared/day sum
+        at_most "$(far sum)" 20000000 'both together'
+        at_least "$(far sum)" $((20000000 - 28)) 'both together'
+        # Both had their part, so that there was something to share.
+        at_least "$(sed -n 's/^1000 sent=\([0-9]*\).*/\1/p' "$TEST_DIR/first")" 100 first
+        at_least "$(sed -n 's/^1400 sent=\([0-9]*\).*/\1/p' "$TEST_DIR/second")" 100 second
+        AGENT_CGROUP=$one
+}
+
+@test "several ledgers on one packet: all are charged or none" {
+        budget_daemon "$(config daemon.yaml <<YAML
+policies:
+  web:
+    egress:
+      - {name: a, cidr: 10.20.1.0/24, budget: [{bytes: 100000, per: hour}, {bytes: 150000, per: total}]}
+      - {name: b, cidr: 10.20.2.0/24, budget: {bytes: 500000, per: hour}}
+    budget:
+      - {bytes: 250000, per: day}
+      - {bytes: 1MB, per: total, shared: true}
+      - {bytes: 300000, per: month, direction: both}
+agents:
+  claude-1: {cgroup: $AGENT_CGROUP, policy: web}
+YAML
+)"
+        far_watch a 10.20.1.1
+        far_watch b 10.20.2.1
+        far_watch sum 10.20.1.1 10.20.2.1
+        # Refused again and again by one ledger: the others must not pay for that.
+        sender udp 10.20.1.1 1000,1000x200,29x200
+        for scope in a/hour a/total agent/day shared/total agent/month/both; do
+                used_is_far claude-1 "$scope" a
+        done
+        assert_equal "$(far a)" 100000
+        sender udp 10.20.2.1 1000,29
+        used_is_far claude-1 b/hour b
+        for scope in agent/day shared/total agent/month/both; do
+                used_is_far claude-1 "$scope" sum
+        done
+        at_most "$(far sum)" 250000 "to both"
+        at_least "$(far sum)" $((250000 - 28)) "to both"
+        budget claude-1 a/total '.used <= 100000'
+}
+
+@test "ingress: what comes in is charged, and what goes over the limit is not delivered" {
+        budget_daemon "$(agent_config '{bytes: 300000, per: day, direction: ingress}')"
+        far_watch_back back 10.20.0.1
+        run sender listen 10.20.0.1 1000 200
+        assert_equal "$output" got=200
+        used_is_far claude-1 agent/day/ingress back
+        run sender listen 10.20.0.1 1000 400
+        assert_equal "$output" got=100
+        budget claude-1 agent/day/ingress '.used == 300000 and .left == 0'
+        agentctl budget grant claude-1 agent/day/ingress 50000
+        run sender listen 2001:db8:1::1 500 400
+        assert_equal "$output" got=100
+        budget claude-1 agent/day/ingress '.used == 350000'
+        # Bulk comes as packets of many segments: their headers count.
+        agentctl budget reset claude-1
+        far_reset
+        run sender fetch 10.20.0.1 100000
+        assert_equal "$output" got=100000
+        used_is_far claude-1 agent/day/ingress back
+        far_watch_back back6 2001:db8:1::1
+        agentctl budget reset claude-1
+        run sender fetch 2001:db8:1::1 100000
+        assert_equal "$output" got=100000
+        used_is_far claude-1 agent/day/ingress back6
+        agentctl budget reset claude-1
+        SENDER_SECONDS=2 run sender fetch 10.20.0.1 1000000
+        at_most "$(sed -n 's/^got=//p' <<< "$output")" 300000 delivered
+        budget claude-1 agent/day/ingress '.used <= 300000 and .used > 250000'
+}
+
+@test "both: what goes out and what comes in are one sum" {
+        budget_daemon "$(agent_config '{bytes: 10MB, per: total, direction: both}')"
+        far_watch both 10.20.0.1 2001:db8:1::1
+        far_watch_back both 10.20.0.1 2001:db8:1::1
+        sender listen 10.20.0.1 1000 200
+        sender listen 2001:db8:1::1 700 100
+        sender tcp 10.20.0.1 200000
+        sender fetch 2001:db8:1::1 200000
+        used_is_far claude-1 agent/total/both both
+        at_least "$(far both)" 650000 both
+}
+
+@test "TCP in bulk is weighed as the segments that arrive, IPv4 and IPv6" {
+        budget_daemon "$(agent_config '{bytes: 100MB, per: total}')"
+        for address in 10.20.0.1 2001:db8:1::1; do
+                far_clear
+                far_watch bulk "$address"
+                agentctl budget reset claude-1 agent/total
+                sender tcp "$address" 20000000 | grep closed
+                used_is_far claude-1 agent/total bulk
+                # It was bulk: the program saw fewer packets than arrived.
+                at_least "$(far bulk)" 20500000 "to $address"
+                at_least "$(far_packets bulk)" 13000 "to $address"
+        done
+}
+
+# tcp_exhausts ADDRESS: a bulk sender stops within one segment of the limit, and goes on when there is more.
+tcp_exhausts() {
+        local address=$1 began
+        far_clear
+        far_watch bulk "$address"
+        began=$(date +%s%3N)
+        SENDER_SECONDS=60 sender_start bulk tcp "$address" 600000
+        WAIT_SECONDS=30 until_true eval '[ "$(far bulk)" -gt $((LIMIT - 1500)) ]'
+        echo "# within a segment of the limit after $(($(date +%s%3N) - began)) ms" >&3
+        at_most "$(far bulk)" "$LIMIT" "to $address"
+        used_is_far claude-1 agent/total bulk
+        # New connections are told at once, and which rule's budget it is; the old one only waits.
+        run sender connects 3 "${address}9"
+        assert_equal "$output" EPERM=3
+        wait_event '"reason":"budget_exhausted","hook":"connect'
+        event '.type == "deny" and .reason == "budget_exhausted" and (.hook | startswith("connect")) and .agent == "claude-1"
+                and (.rule | startswith("web#")) and .dst.port == 7100 and .process.comm == "python3"'
+        until_true eval 'event ".type == \"budget\" and .percent == 80 and .scope == \"agent/total\" and .agent == \"claude-1\""'
+        until_true eval 'event ".type == \"budget\" and .percent == 100 and .reason == \"budget_exhausted\""'
+        refute_match "$(cat "$TEST_DIR/bulk")" errno=
+        assert_equal "$(in_ns agent ss -tnH "dport = :7100" | wc -l)" 1
+}
+
+tcp_goes_on() {
+        WAIT_SECONDS=30 wait_for "$TEST_DIR/bulk" '^closed'
+        wait_gone "$SENDER_PID"
+        used_is_far claude-1 agent/total bulk
+        at_least "$(far bulk)" 600000 "$1"
+}
+
+@test "a TCP connection stops within a segment of the limit, and goes on after a grant" {
+        budget_daemon "$(agent_config "{bytes: $LIMIT, per: total}")"
+        tcp_exhausts 10.20.0.1
+        agentctl budget grant claude-1 agent/total 1MB
+        tcp_goes_on "after the grant"
+}
+
+@test "the same over IPv6, and it goes on when the limit is raised" {
+        budget_daemon "$(agent_config "{bytes: $LIMIT, per: total}")"
+        tcp_exhausts 2001:db8:1::1
+        agent_config '{bytes: 1MB, per: total}' > /dev/null
+        agentctl reload
+        tcp_goes_on "after the reload"
+}
+
+@test "on_exhausted: reset ends live connections with an error, and only those of the budget" {
+        budget_daemon "$(config daemon.yaml <<YAML
+policies:
+  web:
+    egress:
+      - {name: bulk, cidr: 10.20.1.0/24, budget: {bytes: $LIMIT, per: hour, on_exhausted: reset}}
+      - {name: other, cidr: 10.20.2.0/24, budget: {bytes: $LIMIT, per: hour}}
+agents:
+  claude-1: {cgroup: $AGENT_CGROUP, policy: web}
+YAML
+)"
+        far_watch bulk 10.20.1.1
+        far_watch other 10.20.2.1
+        SENDER_SECONDS=60 sender_start other tcp 10.20.2.1 600000
+        until_true eval '[ "$(far other)" -gt $((LIMIT * 4 / 5)) ]'
+        SENDER_SECONDS=60 sender_start bulk tcp 10.20.1.1 600000
+        WAIT_SECONDS=30 wait_for "$TEST_DIR/bulk" '^errno=ECONNABORTED'
+        at_most "$(far bulk)" "$LIMIT" bulk
+        refute_match "$(cat "$TEST_DIR/other")" errno=
+        assert_equal "$(in_ns agent ss -tnH dst 10.20.2.1 | wc -l)" 1
+        agentctl budget grant claude-1 other/hour 1MB
+        WAIT_SECONDS=30 wait_for "$TEST_DIR/other" '^closed'
+        used_is_far claude-1 other/hour other
+}
+
+@test "audit mode: all arrives, is counted beyond the limit, and would have been denied" {
+        budget_daemon "$(config daemon.yaml <<YAML
+policies:
+  web: {mode: audit, egress: [$RANGES], budget: [{bytes: $LIMIT, per: total}]}
+agents:
+  claude-1: {cgroup: $AGENT_CGROUP, policy: web}
+YAML
+)"
+        far_watch sum 10.20.0.1 2001:db8:1::1
+        run sender udp 10.20.0.1 1000x400
+        assert_equal "$output" "1000 sent=400 refused=0"
+        sender tcp 2001:db8:1::1 500000 | grep closed
+        run sender connects 3 10.20.0.1
+        assert_equal "$output" ok=3
+        used_is_far claude-1 agent/total sum
+        at_least "$(far sum)" 900000 all
+        wait_event '"type":"would_deny".*"reason":"budget_exhausted"'
+        event '.type == "would_deny" and .reason == "budget_exhausted" and .hook == "connect4"'
+        run event '.type == "deny"'
+        assert_equal "$output" ''
+        until_true eval 'event ".type == \"budget\" and .percent == 100"'
 }

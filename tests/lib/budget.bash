@@ -4,8 +4,9 @@
 # Budgets, judged by what passed the far end of the agent's link. Needs net.bash and `net_up agent host ...`.
 #
 # The witness is a set of the kernel's own counters on the far device (nftables, hook `ingress` of netdev): they see each
-# frame before any socket or firewall of the far end, lose none, and weigh IP bytes. The agent's device does no
-# segmentation for TCP and UDP, so that a GSO packet is on the link as the segments that it becomes.
+# frame before any socket or firewall of the far end, lose none, and weigh IP bytes. The devices do no segmentation for
+# TCP and UDP, so that a GSO packet is on the link as the segments that it becomes. What comes back is counted where it
+# arrives, on the agent's device, before the kernel's programs see it.
 #
 #     setup_file    net_up agent host; budget_net_up
 #     setup         test_begin; far_clear
@@ -27,45 +28,66 @@ budget_net_up() {
 # --- the far end -----------------------------------------------------------------------------------------------------
 
 far_clear() {
-        in_ns outside nft 'destroy table netdev far' 2>/dev/null || in_ns outside nft 'delete table netdev far' 2>/dev/null || true
         in_ns outside nft -f - <<'NFT'
+table netdev far
+delete table netdev far
 table netdev far {
         chain arrived { type filter hook ingress device "agent" priority -500; }
-        chain left { type filter hook egress device "agent" priority 500; }
+}
+NFT
+        in_ns agent nft -f - <<'NFT'
+table netdev back
+delete table netdev back
+table netdev back {
+        chain arrived { type filter hook ingress device "eth0" priority -500; }
 }
 NFT
 }
 
-# far_watch NAME ADDRESS...: counts the IP bytes that arrive there.
+# far_rule NAMESPACE TABLE NAME FIELD ADDRESS...
+far_rule() {
+        local ns=$1 table=$2 name=$3 field=$4 address
+        shift 4
+        {
+                echo "add counter netdev $table $name"
+                for address in "$@"; do
+                        case $address in
+                        *:*) echo "add rule netdev $table arrived ip6 $field $address counter name $name" ;;
+                        *) echo "add rule netdev $table arrived ip $field $address counter name $name" ;;
+                        esac
+                done
+        } | in_ns "$ns" nft -f -
+}
+
+# far_watch NAME ADDRESS...: counts the IP bytes that arrive there. far_watch_back: that come from there.
 far_watch() {
-        local name=$1 address
+        local name=$1
         shift
-        in_ns outside nft "add counter netdev far $name"
-        for address in "$@"; do
-                case $address in
-                *:*) in_ns outside nft "add rule netdev far arrived ip6 daddr $address counter name $name" ;;
-                *) in_ns outside nft "add rule netdev far arrived ip daddr $address counter name $name" ;;
-                esac
-        done
+        far_rule outside far "$name" daddr "$@"
 }
 
-# far_watch_back NAME ADDRESS: what the far end sends from there.
 far_watch_back() {
-        in_ns outside nft "add counter netdev far $1"
-        in_ns outside nft "add rule netdev far left $(case $2 in *:*) echo ip6 ;; *) echo ip ;; esac) saddr $2 counter name $1"
+        local name=$1
+        shift
+        far_rule agent back "$name" saddr "$@"
 }
 
-# far NAME: bytes. far_packets NAME.
+# far NAME: bytes, of both counters of that name. far_packets NAME.
 far() {
-        in_ns outside nft -j list counter netdev far "$1" | jq '.nftables[] | select(.counter).counter.bytes'
+        {
+                in_ns outside nft -j list counters table netdev far
+                in_ns agent nft -j list counters table netdev back
+        } | jq -s --arg name "$1" --arg what "${2:-bytes}" \
+                '[.[].nftables[].counter | select(.name == $name) | .[$what]] | if . == [] then error("no such counter") else add end'
 }
 
 far_packets() {
-        in_ns outside nft -j list counter netdev far "$1" | jq '.nftables[] | select(.counter).counter.packets'
+        far "$1" packets
 }
 
 far_reset() {
-        in_ns outside nft reset counter netdev far "$1" >/dev/null
+        in_ns outside nft reset counters table netdev far >/dev/null
+        in_ns agent nft reset counters table netdev back >/dev/null
 }
 
 # --- the agent -------------------------------------------------------------------------------------------------------
