@@ -27,6 +27,25 @@ bool limit_bucket_take(struct limit_bucket *bucket, __u32 rate, __u32 burst, __u
         return true;
 }
 
+bool limit_rate_take(struct limit_rate *rate, __u64 interval_ns, __u32 burst, __u64 now_ns)
+{
+        const __u64 longest_ns = 1ull << 62; /* a century and a half; sums of three do not overflow */
+        __u64 tolerance_ns, empty_ns;
+
+        if (interval_ns == 0)
+                return true;
+        interval_ns = MIN(interval_ns, longest_ns);
+        if (__builtin_mul_overflow(burst - 1, interval_ns, &tolerance_ns) || tolerance_ns > longest_ns)
+                tolerance_ns = longest_ns;
+        /* Fuller than empty it never is: what a slower rate of before had charged is not owed for ever. */
+        empty_ns = now_ns + tolerance_ns + interval_ns;
+        rate->arrival_ns = MIN(MAX(rate->arrival_ns, now_ns), empty_ns);
+        if (rate->arrival_ns > now_ns + tolerance_ns)
+                return false;
+        rate->arrival_ns += interval_ns;
+        return true;
+}
+
 static __u64 name_hash(const char *name)
 {
         __u64 hash = 0xcbf29ce484222325ull; /* FNV-1a: a collision saves an agent one token, no more */

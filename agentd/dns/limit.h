@@ -52,6 +52,14 @@ struct limit_bucket {
 
 bool limit_bucket_take(struct limit_bucket *bucket, __u32 rate, __u32 burst, __u64 now_ms);
 
+/* A rate that people configure: the generic cell rate algorithm, as the kernel's buckets have it. */
+struct limit_rate {
+        __u64 arrival_ns; /* when the bucket is full again */
+};
+
+/* burst at once (at least 1), then one in each interval_ns (0: no limit). A changed rate holds at once. */
+bool limit_rate_take(struct limit_rate *rate, __u64 interval_ns, __u32 burst, __u64 now_ns);
+
 enum { LIMIT_RECENT = 256 };
 
 /* New names under wildcards, of one agent. */

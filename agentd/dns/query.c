@@ -96,9 +96,10 @@ static bool answer_from_cache(struct worker_agent *agent, const struct listener_
 }
 
 static void refuse_and_report(struct worker_agent *agent, const struct listener_client *client,
-                              const struct dns_query *query, enum verdict_reason reason, enum dns_rcode rcode)
+                              const struct dns_query *query, enum verdict_reason reason, enum dns_rcode rcode,
+                              enum dns_ede ede)
 {
-        query_refuse(agent->worker, client, query, rcode, DNS_EDE_BLOCKED);
+        query_refuse(agent->worker, client, query, rcode, ede);
         worker_report(agent, client, query->name, query->type, reason, false, NULL);
         worker_count(agent, reason == REASON_RATE_EXCEEDED ? DNS_OUTCOME_RATE : DNS_OUTCOME_REFUSED);
 }
@@ -126,13 +127,25 @@ void query_received(void *context, const struct listener_client *client, const v
         }
 
         if (agent->quarantine) {
-                refuse_and_report(agent, client, &query, REASON_QUARANTINE, query_blocked_rcode(worker));
+                refuse_and_report(agent, client, &query, REASON_QUARANTINE, query_blocked_rcode(worker),
+                                  DNS_EDE_BLOCKED);
                 return;
         }
         policy = worker_policy(agent);
         if (!policy) {
-                refuse_and_report(agent, client, &query, REASON_NO_POLICY, query_blocked_rcode(worker));
+                refuse_and_report(agent, client, &query, REASON_NO_POLICY, query_blocked_rcode(worker),
+                                  DNS_EDE_BLOCKED);
                 return;
+        }
+        /* Every query counts, the cheap ones too: an answer from the cache tells a waiting program no less. */
+        if (!limit_rate_take(&agent->rate, worker->settings.rate_interval_ns, worker->settings.rate_burst,
+                             uv_now(&worker->loop) * NSEC_PER_MSEC)) {
+                if (!agent->audit) {
+                        /* Not 15 (Blocked): it is the client that asks too much, whatever the name. */
+                        refuse_and_report(agent, client, &query, REASON_RATE_EXCEEDED, DNS_REFUSED, DNS_EDE_PROHIBITED);
+                        return;
+                }
+                worker_report(agent, client, query.name, query.type, REASON_RATE_EXCEEDED, true, NULL);
         }
         if (answer_from_cache(agent, client, &query))
                 return;
@@ -142,7 +155,8 @@ void query_received(void *context, const struct listener_client *client, const v
                 if (!agent->audit || !query.is_host_name || name_is_local(query.name)) {
                         /* Too many is a matter of time: a client must not remember it as "no such name". */
                         refuse_and_report(agent, client, &query, reason,
-                                          reason == REASON_RATE_EXCEEDED ? DNS_REFUSED : query_blocked_rcode(worker));
+                                          reason == REASON_RATE_EXCEEDED ? DNS_REFUSED : query_blocked_rcode(worker),
+                                          DNS_EDE_BLOCKED);
                         return;
                 }
                 worker_report(agent, client, query.name, query.type, reason, true, NULL);
@@ -154,7 +168,7 @@ void query_received(void *context, const struct listener_client *client, const v
                 return;
         case TYPE_REFUSED:
                 /* Not "no such name": the name is there, and caches in the container would believe it. */
-                refuse_and_report(agent, client, &query, REASON_NAME_NOT_ALLOWED, DNS_REFUSED);
+                refuse_and_report(agent, client, &query, REASON_NAME_NOT_ALLOWED, DNS_REFUSED, DNS_EDE_BLOCKED);
                 return;
         case TYPE_FORWARDED:
                 break;

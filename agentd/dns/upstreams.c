@@ -102,9 +102,13 @@ int upstreams_settings(const struct dns_settings *settings, const char *resolv_c
                 .grace_s = settings->grace_s,
                 .dnssec = settings->dnssec,
                 .blocked = (__u8)settings->blocked,
+                .rate_burst = MAX(settings->rate.burst, 1u),
         };
         bool system = settings->n_upstreams == 0;
         int r = 0;
+
+        if (settings->rate.connections > 0)
+                message.rate_interval_ns = MAX(settings->rate.period_ns / settings->rate.connections, 1ull);
 
         if (system)
                 r = add_system(&message, resolv_conf);

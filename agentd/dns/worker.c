@@ -247,6 +247,8 @@ static void settings_changed(struct worker *worker, const struct message_setting
         worker->settings.max_ttl_s = message->max_ttl_s;
         worker->settings.grace_s = message->grace_s;
         worker->settings.blocked = message->blocked;
+        worker->settings.rate_interval_ns = message->rate_interval_ns;
+        worker->settings.rate_burst = message->rate_burst;
         for (struct worker_agent *agent = worker->agents; agent; agent = agent->hh.next)
                 agent_changed(agent);
 }
@@ -364,6 +366,8 @@ static int settings_check(const struct message_settings *settings)
         for (size_t i = 0; i < settings->n_upstreams; i++)
                 if (!memchr(settings->upstreams[i], 0, UPSTREAM_TEXT_MAX))
                         return -EBADMSG;
+        if (settings->rate_interval_ns > 0 && settings->rate_burst == 0)
+                return -EBADMSG;
         if (settings->as_asked && settings->dnssec)
                 return log_error_errno(-EINVAL, "dnssec cannot be had from as-asked servers; name an upstream");
         return 0;

@@ -52,6 +52,7 @@ struct worker_agent {
         struct worker_listener *listeners;
         struct limit_wildcard wildcard;
         struct limit_bucket reports;
+        struct limit_rate rate;
         __u64 outcomes[DNS_OUTCOME_MAX];
         UT_hash_handle hh;
 };

@@ -172,6 +172,8 @@ static const char *ede_text(enum dns_ede ede)
                 return "no rule of this agent's policy allows this name";
         case DNS_EDE_FILTERED:
                 return "addresses withheld by policy";
+        case DNS_EDE_PROHIBITED:
+                return "more look-ups than this agent may make";
         default:
                 return "";
         }

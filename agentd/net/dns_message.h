@@ -59,6 +59,7 @@ enum dns_ede {
         DNS_EDE_BOGUS = 6,
         DNS_EDE_BLOCKED = 15,
         DNS_EDE_FILTERED = 17,
+        DNS_EDE_PROHIBITED = 18,
         DNS_EDE_NO_REACHABLE_AUTHORITY = 22,
 };
 

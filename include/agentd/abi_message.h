@@ -49,12 +49,14 @@ struct message_settings {
         __u8 dnssec;
         __u8 blocked;  /* enum dns_blocked */
         __u8 as_asked; /* forward to the server that the agent named, from inside its namespace */
-        __u8 reserved[5];
+        __u8 reserved;
+        __u32 rate_burst;       /* of each agent's look-ups, at once */
+        __u64 rate_interval_ns; /* one more in this time; 0: no limit */
         char upstreams[UPSTREAM_MAX]
                       [UPSTREAM_TEXT_MAX]; /* "10.0.0.2", "10.0.0.2@5353", "tls://9.9.9.9@853#dns.quad9.net";
                                               "system" is already replaced by the monitor */
 };
-ABI_SIZE(struct message_settings, 16 + 24 + 8 * 128);
+ABI_SIZE(struct message_settings, 16 + 32 + 8 * 128);
 
 /* The memfd: lines "A pattern\n" (allow) or "D pattern\n" (deny), canonical; sealed. policy_id: the kernel's policy
  * version. */

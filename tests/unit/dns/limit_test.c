@@ -36,6 +36,44 @@ static void a_bucket_gives_its_burst_then_its_rate(void **state)
         assert_int_equal(take_many(&bucket, 1000, UINT64_MAX / 2), 200);
 }
 
+static unsigned rate_many(struct limit_rate *rate, __u64 interval_ns, __u32 burst, unsigned n, __u64 now_ns)
+{
+        unsigned n_taken = 0;
+
+        while (n-- > 0)
+                n_taken += limit_rate_take(rate, interval_ns, burst, now_ns);
+        return n_taken;
+}
+
+static void a_rate_gives_its_burst_then_one_an_interval(void **state)
+{
+        struct limit_rate rate = {0};
+        __u64 now_ns = 1000 * NSEC_PER_SEC;
+
+        /* 6 a minute, burst 3 */
+        assert_int_equal(rate_many(&rate, 10 * NSEC_PER_SEC, 3, 100, now_ns), 3);
+        assert_int_equal(rate_many(&rate, 10 * NSEC_PER_SEC, 3, 100, now_ns + 10 * NSEC_PER_SEC - 1), 0);
+        assert_int_equal(rate_many(&rate, 10 * NSEC_PER_SEC, 3, 100, now_ns + 10 * NSEC_PER_SEC), 1);
+        assert_int_equal(rate_many(&rate, 10 * NSEC_PER_SEC, 3, 100, now_ns + 35 * NSEC_PER_SEC), 2);
+        /* A long silence is worth the burst, no more. */
+        assert_int_equal(rate_many(&rate, 10 * NSEC_PER_SEC, 3, 100, now_ns + 86400 * NSEC_PER_SEC), 3);
+        assert_int_equal(rate_many(&rate, 10 * NSEC_PER_SEC, 1, 100, now_ns + 172800 * NSEC_PER_SEC), 1);
+}
+
+static void a_changed_rate_holds_at_once_and_none_limits_nothing(void **state)
+{
+        struct limit_rate rate = {0};
+        __u64 now_ns = 1000 * NSEC_PER_SEC;
+
+        assert_int_equal(rate_many(&rate, 3600 * NSEC_PER_SEC, 100, 200, now_ns), 100);
+        /* 100 hours are charged; a new rate of one a second does not wait for them. */
+        assert_int_equal(rate_many(&rate, NSEC_PER_SEC, 1, 100, now_ns + NSEC_PER_SEC), 0);
+        assert_int_equal(rate_many(&rate, NSEC_PER_SEC, 1, 100, now_ns + 2 * NSEC_PER_SEC), 1);
+        assert_int_equal(rate_many(&rate, 0, 1, 100, now_ns), 100);
+        /* No such rate can be configured; it must not wrap around to none. */
+        assert_in_range(rate_many(&rate, UINT64_MAX, 3, 100, now_ns), 0, 3);
+}
+
 static void the_same_name_is_one_name_for_a_moment(void **state)
 {
         static struct limit_wildcard limit;
@@ -91,6 +129,8 @@ int main(void)
 {
         const struct CMUnitTest tests[] = {
                 cmocka_unit_test(a_bucket_gives_its_burst_then_its_rate),
+                cmocka_unit_test(a_rate_gives_its_burst_then_one_an_interval),
+                cmocka_unit_test(a_changed_rate_holds_at_once_and_none_limits_nothing),
                 cmocka_unit_test(the_same_name_is_one_name_for_a_moment),
                 cmocka_unit_test(a_label_that_looks_like_a_payload_is_none),
         };
