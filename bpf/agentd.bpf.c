@@ -10,6 +10,7 @@
 #include "bpf/maps.h"
 
 #include "bpf/device.h"
+#include "bpf/guard.h"
 #include "bpf/skb.h"
 #include "bpf/socket.h"
 #include "bpf/sockopt.h"

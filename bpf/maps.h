@@ -15,6 +15,7 @@
 #include "agentd/abi_budget.h"
 #include "agentd/abi_device.h"
 #include "agentd/abi_event.h"
+#include "agentd/abi_guard.h"
 #include "agentd/abi_policy.h"
 
 struct {
@@ -183,6 +184,15 @@ struct {
         __type(key, __u32);
         __type(value, struct device);
 } device_slots SEC(".maps");
+
+/* The cgroups that are agents: what a guarded parent lets through. */
+struct {
+        __uint(type, BPF_MAP_TYPE_ARRAY);
+        __uint(map_flags, BPF_F_MMAPABLE);
+        __uint(max_entries, GUARD_BUCKETS);
+        __type(key, __u32);
+        __type(value, struct guard_bucket);
+} guarded SEC(".maps");
 
 /* A socket whose look-ups were redirected: what it believes its peer to be. */
 struct dns_socket {

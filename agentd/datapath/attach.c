@@ -63,43 +63,19 @@ static int line_id(struct datapath *datapath, __u64 cgroup_id, __u32 *ret)
         return 0;
 }
 
-static void links_drop(struct datapath *datapath, __u32 agent_id)
-{
-        struct datapath_agent *agent = &datapath->agents[agent_id];
-        _cleanup_free_ char *directory = NULL;
-
-        for (size_t h = 0; h < DATAPATH_HOOKS; h++) {
-                _cleanup_free_ char *path = NULL, *fresh = NULL;
-
-                if (link_path(datapath, agent_id, h, &path) == 0) {
-                        (void)unlink(path);
-                        if (asprintf(&fresh, "%s-new", path) >= 0)
-                                (void)unlink(fresh);
-                }
-                close_fd(&agent->links[h]);
-        }
-        if (agent_directory(datapath, agent_id, &directory) == 0)
-                (void)rmdir(directory);
-        agent->attached = false;
-}
-
 /*
  * Attached and pinned before an older link of the same hook is let go: two programs that judge alike for a moment,
  * never none. The pin is replaced by rename, so that there is one at every instant.
  */
-static int link_make(struct datapath *datapath, __u32 agent_id, size_t hook, int cgroup_fd)
+int datapath_link_make(const struct datapath_hook *hook, int cgroup_fd, const char *path, int *link)
 {
-        int *link = &datapath->agents[agent_id].links[hook];
-        _cleanup_free_ char *path = NULL, *fresh = NULL;
+        _cleanup_free_ char *fresh = NULL;
         _cleanup_close_ int fd = -1;
         int r;
 
-        fd = bpf_link_create(datapath->hooks[hook].program_fd, cgroup_fd, datapath->hooks[hook].type, NULL);
+        fd = bpf_link_create(hook->program_fd, cgroup_fd, hook->type, NULL);
         if (fd < 0)
                 return fd;
-        r = link_path(datapath, agent_id, hook, &path);
-        if (r < 0)
-                return r;
         if (asprintf(&fresh, "%s-new", path) < 0)
                 return -ENOMEM;
         (void)unlink(fresh); /* of a daemon that died right here */
@@ -114,6 +90,43 @@ static int link_make(struct datapath *datapath, __u32 agent_id, size_t hook, int
         close_fd(link);
         *link = TAKE_FD(fd);
         return 0;
+}
+
+void datapath_link_drop(const char *path, int *link)
+{
+        _cleanup_free_ char *fresh = NULL;
+
+        (void)unlink(path);
+        if (asprintf(&fresh, "%s-new", path) >= 0)
+                (void)unlink(fresh);
+        close_fd(link);
+}
+
+static int link_make(struct datapath *datapath, __u32 agent_id, size_t hook, int cgroup_fd)
+{
+        _cleanup_free_ char *path = NULL;
+        int r = link_path(datapath, agent_id, hook, &path);
+
+        return r < 0 ? r
+                     : datapath_link_make(&datapath->hooks[hook], cgroup_fd, path,
+                                          &datapath->agents[agent_id].links[hook]);
+}
+
+static void links_drop(struct datapath *datapath, __u32 agent_id)
+{
+        struct datapath_agent *agent = &datapath->agents[agent_id];
+        _cleanup_free_ char *directory = NULL;
+
+        for (size_t h = 0; h < DATAPATH_HOOKS; h++) {
+                _cleanup_free_ char *path = NULL;
+
+                if (link_path(datapath, agent_id, h, &path) == 0)
+                        datapath_link_drop(path, &agent->links[h]);
+                close_fd(&agent->links[h]);
+        }
+        if (agent_directory(datapath, agent_id, &directory) == 0)
+                (void)rmdir(directory);
+        agent->attached = false;
 }
 
 static int agent_directory_make(const struct datapath *datapath, __u32 agent_id)
@@ -172,6 +185,9 @@ int datapath_attach(struct datapath *datapath, __u32 agent_id, int cgroup_fd, __
         r = links_make(datapath, agent_id, cgroup_fd);
         if (r == 0)
                 r = line_write(datapath, cgroup_id, agent_id);
+        /* Last: from here on a guard above leaves it to the agent's own programs, which deny. */
+        if (r == 0)
+                r = datapath_guard_enter(datapath, cgroup_id);
         if (r < 0) {
                 links_drop(datapath, agent_id);
                 memset(entry, 0, sizeof(*entry));
@@ -192,6 +208,7 @@ int datapath_detach(struct datapath *datapath, __u32 agent_id)
         cgroup_id = entry->cgroup_id;
 
         __atomic_store_n(&entry->word, 0, __ATOMIC_SEQ_CST);
+        datapath_guard_leave(datapath, cgroup_id); /* a guard above denies before the links go */
         links_drop(datapath, agent_id);
         (void)line_write(datapath, cgroup_id, 0); /* the cgroup may be gone */
         memset(entry, 0, sizeof(*entry));
@@ -213,18 +230,20 @@ size_t datapath_adopted(struct datapath *datapath, __u32 *ids)
         return n;
 }
 
-static int link_holds(const struct datapath *datapath, __u32 agent_id, size_t hook)
+bool datapath_link_holds(const struct datapath_hook *hook, int link, __u64 cgroup_id)
 {
         struct bpf_link_info info = {};
         __u32 size = sizeof(info);
-        int fd = datapath->agents[agent_id].links[hook];
 
-        if (fd < 0 || bpf_obj_get_info_by_fd(fd, &info, &size) < 0)
-                return -ENOENT;
-        if (info.type != BPF_LINK_TYPE_CGROUP || info.cgroup.cgroup_id != datapath->entries[agent_id].cgroup_id ||
-            info.cgroup.attach_type != datapath->hooks[hook].type || info.prog_id != datapath->hooks[hook].program_id)
-                return -ENOENT;
-        return 0;
+        return link >= 0 && bpf_obj_get_info_by_fd(link, &info, &size) == 0 && info.type == BPF_LINK_TYPE_CGROUP &&
+               info.cgroup.cgroup_id == cgroup_id && info.cgroup.attach_type == hook->type &&
+               info.prog_id == hook->program_id;
+}
+
+static bool link_holds(const struct datapath *datapath, __u32 agent_id, size_t hook)
+{
+        return datapath_link_holds(&datapath->hooks[hook], datapath->agents[agent_id].links[hook],
+                                   datapath->entries[agent_id].cgroup_id);
 }
 
 /* Without its pin a link dies with the daemon: unlinking one needs no capability, only access to the bpffs. */
@@ -256,13 +275,17 @@ int datapath_verify(struct datapath *datapath, __u32 agent_id, enum hook *ret_ho
         if (agent_id == 0 || agent_id >= AGENT_MAX || !datapath->agents[agent_id].attached)
                 return -ENOENT;
         for (size_t h = 0; h < DATAPATH_HOOKS; h++) {
-                if (link_holds(datapath, agent_id, h) < 0 || pin_holds(datapath, agent_id, h) < 0) {
+                if (!link_holds(datapath, agent_id, h) || pin_holds(datapath, agent_id, h) < 0) {
                         *ret_hook = datapath->hooks[h].hook;
                         return -ENOENT;
                 }
         }
         if (line_id(datapath, datapath->entries[agent_id].cgroup_id, &id) < 0 || id != agent_id) {
                 *ret_hook = HOOK_NONE;
+                return -ENOENT;
+        }
+        if (!datapath_guard_knows(datapath, datapath->entries[agent_id].cgroup_id)) {
+                *ret_hook = HOOK_GUARD;
                 return -ENOENT;
         }
         return 0;
@@ -316,7 +339,7 @@ int datapath_repair(struct datapath *datapath, __u32 agent_id, int cgroup_fd)
         if (!agent->attached)
                 return -ENOENT;
         for (size_t h = 0; h < DATAPATH_HOOKS; h++) {
-                if (link_holds(datapath, agent_id, h) == 0) {
+                if (link_holds(datapath, agent_id, h)) {
                         r = pin_holds(datapath, agent_id, h) < 0 ? pin_make(datapath, agent_id, h) : 0;
                         if (r < 0)
                                 return r;
@@ -328,8 +351,8 @@ int datapath_repair(struct datapath *datapath, __u32 agent_id, int cgroup_fd)
         }
         r = line_id(datapath, datapath->entries[agent_id].cgroup_id, &id);
         if (r < 0 || id != agent_id)
-                return line_write(datapath, datapath->entries[agent_id].cgroup_id, agent_id);
-        return 0;
+                r = line_write(datapath, datapath->entries[agent_id].cgroup_id, agent_id);
+        return r < 0 ? r : datapath_guard_enter(datapath, datapath->entries[agent_id].cgroup_id);
 }
 
 int datapath_links_adopt(struct datapath *datapath)

@@ -9,12 +9,13 @@
 #include <uthash.h>
 
 #include "agentd/abi_budget.h"
+#include "agentd/abi_guard.h"
 #include "agentd/abi_test.h"
 #include "agentd/datapath/datapath.h"
 #include "agentd/util/macro.h"
 #include "bpf/agentd.skel.h"
 
-enum { DATAPATH_HOOKS = 12, DATAPATH_BATCH = 4096, MATCHES_CAPACITY = 1 << 20 };
+enum { DATAPATH_HOOKS = 12, DATAPATH_GUARD_HOOKS = 2, DATAPATH_BATCH = 4096, MATCHES_CAPACITY = 1 << 20 };
 
 /* The hooks in the order of attachment: packets first, so that nothing leaves while the rest follows. */
 struct datapath_hook {
@@ -29,6 +30,12 @@ struct datapath_hook {
 struct datapath_agent {
         bool attached;
         int links[DATAPATH_HOOKS]; /* -1: none */
+};
+
+struct datapath_guard {
+        UT_hash_handle hh; /* key: cgroup_id */
+        __u64 cgroup_id;
+        int links[DATAPATH_GUARD_HOOKS]; /* -1: none */
 };
 
 /* A match list that stands in the kernel's array. Interned per version: a version's lists are freed with it. */
@@ -116,7 +123,23 @@ struct datapath {
         int n_cpus;
         void *line_buffer; /* one struct agent_line for each possible CPU */
         struct limit_tables limits;
+        struct datapath_hook guard_hooks[DATAPATH_GUARD_HOOKS];
+        struct datapath_guard *guards;      /* by cgroup id */
+        struct guard_bucket *guard_buckets; /* mmapped */
 };
+
+/* The cgroups where hooks are attached. make: attached and pinned before *link, an older one, is let go. */
+int datapath_link_make(const struct datapath_hook *hook, int cgroup_fd, const char *path, int *link);
+bool datapath_link_holds(const struct datapath_hook *hook, int link, __u64 cgroup_id);
+void datapath_link_drop(const char *path, int *link);
+
+/* The guard's table of agents; see datapath/guard.h. adopt: when links are adopted; forgets who is no agent any more.
+ */
+int datapath_guards_adopt(struct datapath *datapath);
+void datapath_guards_close(struct datapath *datapath);
+int datapath_guard_enter(struct datapath *datapath, __u64 cgroup_id); /* -ENOSPC */
+void datapath_guard_leave(struct datapath *datapath, __u64 cgroup_id);
+bool datapath_guard_knows(const struct datapath *datapath, __u64 cgroup_id);
 
 int datapath_links_adopt(struct datapath *datapath);
 void datapath_links_close(struct datapath *datapath);

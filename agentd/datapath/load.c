@@ -184,6 +184,19 @@ static int pin_maps(struct datapath *datapath)
         return 0;
 }
 
+static int describe_hook(const struct datapath_hook *hook, struct datapath_hook *ret)
+{
+        struct bpf_prog_info info = {};
+        __u32 size = sizeof(info);
+
+        *ret = *hook;
+        ret->program_fd = bpf_program__fd(hook->program);
+        if (bpf_obj_get_info_by_fd(ret->program_fd, &info, &size) < 0)
+                return -errno;
+        ret->program_id = info.id;
+        return 0;
+}
+
 static int describe_hooks(struct datapath *datapath)
 {
         struct agentd_bpf *skeleton = datapath->skeleton;
@@ -202,17 +215,17 @@ static int describe_hooks(struct datapath *datapath)
                 {HOOK_GETPEERNAME6, "getpeername6", BPF_CGROUP_INET6_GETPEERNAME, skeleton->progs.agentd_getpeername6},
         };
 
-        for (size_t i = 0; i < DATAPATH_HOOKS; i++) {
-                struct bpf_prog_info info = {};
-                __u32 size = sizeof(info);
+        const struct datapath_hook guard_hooks[DATAPATH_GUARD_HOOKS] = {
+                {HOOK_GUARD, "egress", BPF_CGROUP_INET_EGRESS, skeleton->progs.agentd_guard_egress},
+                {HOOK_GUARD, "ingress", BPF_CGROUP_INET_INGRESS, skeleton->progs.agentd_guard_ingress},
+        };
+        int r = 0;
 
-                datapath->hooks[i] = hooks[i];
-                datapath->hooks[i].program_fd = bpf_program__fd(hooks[i].program);
-                if (bpf_obj_get_info_by_fd(datapath->hooks[i].program_fd, &info, &size) < 0)
-                        return -errno;
-                datapath->hooks[i].program_id = info.id;
-        }
-        return 0;
+        for (size_t i = 0; i < DATAPATH_HOOKS && r == 0; i++)
+                r = describe_hook(&hooks[i], &datapath->hooks[i]);
+        for (size_t i = 0; i < DATAPATH_GUARD_HOOKS && r == 0; i++)
+                r = describe_hook(&guard_hooks[i], &datapath->guard_hooks[i]);
+        return r;
 }
 
 static int map_memory(struct datapath *datapath)
@@ -230,6 +243,12 @@ static int map_memory(struct datapath *datapath)
         if (memory == MAP_FAILED)
                 return -errno;
         datapath->counters = memory;
+
+        memory = mmap(NULL, sizeof(struct guard_bucket) * GUARD_BUCKETS, PROT_READ | PROT_WRITE, MAP_SHARED,
+                      bpf_map__fd(datapath->skeleton->maps.guarded), 0);
+        if (memory == MAP_FAILED)
+                return -errno;
+        datapath->guard_buckets = memory;
         return 0;
 }
 
@@ -407,6 +426,9 @@ int datapath_new(const char *directory, struct datapath_error *error, struct dat
         r = datapath_links_adopt(datapath);
         if (r < 0)
                 return r;
+        r = datapath_guards_adopt(datapath);
+        if (r < 0)
+                return r;
 
         *ret = TAKE_PTR(datapath);
         return 0;
@@ -416,6 +438,7 @@ void datapath_free(struct datapath *datapath)
 {
         if (!datapath)
                 return;
+        datapath_guards_close(datapath);
         datapath_links_close(datapath);
         datapath_limits_close(datapath);
         datapath_policies_free(datapath);
