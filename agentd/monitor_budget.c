@@ -83,14 +83,21 @@ static int ledger_get(struct monitor *monitor, const struct ledger_plan_item *it
         return 0;
 }
 
+static void budget_clear(struct monitor_budget *budget)
+{
+        free(budget->scope);
+        free(budget->rule_id);
+        free(budget->rule_scope);
+        free(budget->owner);
+}
+
 /* The run of sets is the caller's matter. */
 static void limits_release(struct monitor *monitor, struct monitor_limits *limits)
 {
         for (size_t i = 0; i < limits->n_budgets; i++) {
                 if (limits->budgets[i].ledger)
                         ledger_put(monitor, limits->budgets[i].ledger);
-                free(limits->budgets[i].scope);
-                free(limits->budgets[i].rule_id);
+                budget_clear(&limits->budgets[i]);
         }
         for (size_t i = 0; i < limits->n_buckets; i++)
                 if (limits->buckets[i].id)
@@ -111,17 +118,18 @@ static void limits_free(struct monitor *monitor, struct monitor_limits *limits)
         limits_release(monitor, limits);
 }
 
-static int budget_fill(struct monitor *monitor, const struct monitor_agent *agent, const struct policy *policy,
-                       const struct ledger_plan_item *item, struct monitor_budget *ret)
+static int budget_fill(struct monitor *monitor, const struct monitor_agent *agent, const struct ledger_plan_item *item,
+                       struct monitor_budget *ret)
 {
-        ret->rule = item->rule ? (__u32)(item->rule - policy->rules) : RULE_NONE;
         ret->directions = item->budget->directions;
         ret->shared = item->budget->shared;
         ret->reset = item->budget->reset;
         ret->limit = item->budget->bytes;
         ret->scope = strdup(item->scope);
+        ret->owner = strdup(item->budget->owner);
         ret->rule_id = item->rule ? strdup(item->rule->id) : NULL;
-        if (!ret->scope || (item->rule && !ret->rule_id))
+        ret->rule_scope = item->rule ? strdup(item->rule->scope) : NULL;
+        if (!ret->scope || !ret->owner || (item->rule && (!ret->rule_id || !ret->rule_scope)))
                 return -ENOMEM;
         return ledger_get(monitor, item, agent->id, &ret->ledger);
 }
@@ -159,8 +167,8 @@ static void set_fill(const struct monitor_limits *limits, const struct ledger_pl
         ret->agent_id = agent_id;
 }
 
-static int limits_fill(struct monitor *monitor, const struct monitor_agent *agent, const struct policy *policy,
-                       const struct ledger_plan *plan, struct monitor_limits *limits)
+static int limits_fill(struct monitor *monitor, const struct monitor_agent *agent, const struct ledger_plan *plan,
+                       struct monitor_limits *limits)
 {
         const struct monitor_limits *now = agent->limits;
         int r = 0;
@@ -174,8 +182,7 @@ static int limits_fill(struct monitor *monitor, const struct monitor_agent *agen
         if (!limits->budgets || !limits->buckets || !limits->sets)
                 return -ENOMEM;
         for (; r == 0 && limits->n_budgets < plan->n_items; limits->n_budgets++)
-                r = budget_fill(monitor, agent, policy, &plan->items[limits->n_budgets],
-                                &limits->budgets[limits->n_budgets]);
+                r = budget_fill(monitor, agent, &plan->items[limits->n_budgets], &limits->budgets[limits->n_budgets]);
         for (; r == 0 && limits->n_buckets < plan->n_buckets; limits->n_buckets++)
                 r = bucket_get(monitor, &plan->buckets[limits->n_buckets], &limits->buckets[limits->n_buckets]);
         if (r < 0)
@@ -211,7 +218,7 @@ int monitor_limits_prepare(struct monitor *monitor, struct monitor_agent *agent,
         if (r == 0) {
                 limits->version = policy->version;
                 memcpy(limits->agent, agent->name, sizeof(limits->agent));
-                r = limits_fill(monitor, agent, policy->policy, plan, limits);
+                r = limits_fill(monitor, agent, plan, limits);
         }
         ledger_plan_free(plan);
         if (r < 0) {
@@ -308,8 +315,7 @@ static void limits_forget(struct monitor_limits *limits)
         if (!limits)
                 return;
         for (size_t i = 0; i < limits->n_budgets; i++) {
-                free(limits->budgets[i].scope);
-                free(limits->budgets[i].rule_id);
+                budget_clear(&limits->budgets[i]);
         }
         free(limits->budgets);
         free(limits->buckets);
@@ -364,6 +370,23 @@ void monitor_budgets_free(struct monitor *monitor)
         uv_close((uv_handle_t *)&budgets->flush, on_closed);
         if (budgets->clock_fd >= 0)
                 uv_close((uv_handle_t *)&budgets->clock_poll, on_closed);
+}
+
+const struct monitor_budget *monitor_budget_for(const struct monitor_agent *agent, const struct rule *rule,
+                                                const struct budget *item)
+{
+        const struct monitor_limits *limits = agent->limits;
+
+        for (size_t i = 0; limits && i < limits->n_budgets; i++) {
+                const struct monitor_budget *budget = &limits->budgets[i];
+
+                if (budget->ledger->period == item->period && budget->directions == item->directions &&
+                    budget->shared == item->shared && !budget->rule_scope == !rule &&
+                    (!rule || (rule->scope && strcmp(budget->rule_scope, rule->scope) == 0)) &&
+                    (!item->shared || strcmp(budget->owner, item->owner) == 0))
+                        return budget;
+        }
+        return NULL;
 }
 
 size_t monitor_budgets_find(const struct monitor_agent *agent, const char *scope, struct monitor_budget **ret, size_t n)

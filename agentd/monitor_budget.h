@@ -33,8 +33,8 @@ struct monitor_ledger {
 struct monitor_budget {
         char *scope; /* unique in the agent */
         struct monitor_ledger *ledger;
-        __u32 rule;    /* index into the policy's rules; RULE_NONE: the agent as a whole */
-        char *rule_id; /* NULL: the same */
+        char *rule_id, *rule_scope; /* NULL: the agent as a whole. Rules of one scope have one ledger */
+        char *owner;                /* the policy that declares it */
         enum budget_directions directions;
         bool shared, reset;
         __u64 limit;
@@ -92,6 +92,9 @@ void monitor_budget_exhausted(struct monitor *monitor, struct monitor_ledger *le
 /* From the store, when the ledger is held for the first time. 0; -errno: what is remembered cannot be read. */
 int monitor_budget_restore(struct monitor *monitor, struct monitor_ledger *ledger);
 
+/* The agent's, for this item of its policy; rule: NULL for the agent as a whole. NULL: it has none. */
+const struct monitor_budget *monitor_budget_for(const struct monitor_agent *agent, const struct rule *rule,
+                                                const struct budget *item);
 /* Which of the agent's budgets a scope names: writes at most n, returns how many there are. scope NULL: all of its own,
  * not shared ones. */
 size_t monitor_budgets_find(const struct monitor_agent *agent, const char *scope, struct monitor_budget **ret,

@@ -305,20 +305,25 @@ static struct monitor_budget *budget_of(const struct monitor_limits *limits, con
 struct spent_context {
         struct monitor *monitor;
         struct monitor_agent *agent;
-        __u32 rule; /* RULE_NONE: all that is not loopback */
+        const char *rule_scope; /* NULL: all that is not loopback */
 };
 
 static bool socket_spent(void *context, const struct sock_diag_socket *socket)
 {
         const struct spent_context *spent = context;
+        const struct monitor_policy *policy = spent->agent->policy;
         struct verdict_question question = {};
+        const char *scope;
 
         if (socket->remote_port == 0 || address_is_loopback(&socket->remote))
                 return false;
-        if (spent->rule == RULE_NONE)
+        if (!spent->rule_scope)
                 return true;
-        return monitor_socket_verdict(spent->monitor, spent->agent, socket, &question) == 0 &&
-               question.verdict.rule == spent->rule;
+        if (!policy || monitor_socket_verdict(spent->monitor, spent->agent, socket, &question) < 0 ||
+            question.verdict.rule >= policy->policy->n_rules)
+                return false;
+        scope = policy->policy->rules[question.verdict.rule].scope;
+        return scope && strcmp(scope, spent->rule_scope) == 0;
 }
 
 void monitor_budget_exhausted(struct monitor *monitor, struct monitor_ledger *ledger)
@@ -330,12 +335,11 @@ void monitor_budget_exhausted(struct monitor *monitor, struct monitor_ledger *le
         ledger->ended = true;
         HASH_ITER (hh, monitor->agents, agent, next) {
                 const struct monitor_budget *budget = budget_of(agent->limits, ledger);
-                struct spent_context spent = {monitor, agent, RULE_NONE};
+                struct spent_context spent = {monitor, agent, budget ? budget->rule_scope : NULL};
 
                 /* Nothing is refused in audit mode, so nothing hangs either. */
                 if (!budget || !budget->reset || (monitor_word_flags(agent) & WORD_AUDIT))
                         continue;
-                spent.rule = budget->rule;
                 monitor_sockets_destroy_if(monitor, agent, socket_spent, &spent);
         }
 }

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "agentd/daemon.h"
+#include "agentd/monitor_budget.h"
 #include "agentd/policy/report.h"
 #include "agentd/util/cleanup.h"
 #include "agentd/util/macro.h"
@@ -220,6 +221,21 @@ static struct explain_learned explain_learned_find(void *context, const struct a
         return found;
 }
 
+static bool explain_ledger_find(void *context, const struct rule *rule, const struct budget *item,
+                                struct explain_ledger *ret)
+{
+        const struct explain_context *explain = context;
+        const struct monitor_budget *budget = monitor_budget_for(explain->agent, rule, item);
+        struct ledger_reading reading = {};
+
+        if (!budget)
+                return false;
+        datapath_ledgers_read(explain->daemon->monitor->datapath, &budget->ledger->id, 1, &reading);
+        *ret = (struct explain_ledger){
+                .scope = budget->scope, .used = reading.used, .limit = reading.limit + reading.granted};
+        return true;
+}
+
 void verb_explain(void *context, struct control_request *request, const json_t *arguments)
 {
         struct daemon *daemon = context;
@@ -253,6 +269,8 @@ void verb_explain(void *context, struct control_request *request, const json_t *
         input.word_flags = monitor_word_flags(explain.agent);
         input.learned = explain_learned_find;
         input.learned_context = &explain;
+        input.ledger = explain_ledger_find;
+        input.ledger_context = &explain;
         input.now_ns = monitor_now();
         if (!destination.name && destination.prefix.length == 128) {
                 learned.name =

@@ -126,6 +126,11 @@ until_true() {
         recorder_mark agent
         send 10.20.0.7 1000
         refute_arrived 10.20.0.7 udp 9
+        run agentctl explain claude-1 10.20.0.7:443 -o json
+        assert_equal "$status" 1
+        jq -e '.reason == "budget_exhausted" and .budget_left == 0 and .rule == "bulk"
+                and (.budgets | length == 4) and (.budgets[] | select(.scope == "bulk/week") | .left == 0)
+                and (.budgets[] | select(.scope == "agent/day") | .left == 96000)' <<< "$output"
         run agentctl budget grant claude-1 bulk 1500
         assert_equal "$status" 0
         assert_match "$output" 'bulk/week of claude-1 granted: 3\.9 KiB of 5\.4 KiB used'
@@ -187,6 +192,36 @@ until_true() {
                 assert_equal "$status" 0
                 assert_match "$output" 'agentctl budget (show|grant|reset) claude-1'
         done
+}
+
+@test "on_exhausted: reset ends the sockets of that budget, and no others" {
+        file=$(budget_config)
+        sed -i 's/{bytes: 4000, per: week}/{bytes: 4000, per: week, on_exhausted: reset}/' "$file"
+        start_daemon "$file"
+        budget bulk/week '.on_exhausted == "reset"'
+        background in_agent "$PYTHON" -c '
+import socket, sys
+bulk, other, inner = (socket.create_connection(a, 5) for a in (("10.20.0.7", 5432), ("203.0.113.9", 5432), ("203.0.113.8", 5432)))
+for s in (bulk, other):
+    assert s.recv(5) == b"hello" and s.recv(1)
+print("open", flush=True)
+bulk.settimeout(10)
+try:
+    while True:
+        bulk.send(b"x" * 500)
+        if not bulk.recv(500):
+            break
+    print("end", flush=True)
+except OSError as error:
+    print("ended", error.strerror, flush=True)
+other.send(b"still.")
+print("other", other.recv(6), flush=True)
+' > "$TEST_DIR/sockets" 2>&1
+        wait_for "$TEST_DIR/sockets" '^other '
+        cat "$TEST_DIR/sockets"
+        grep -q '^ended Software caused connection abort' "$TEST_DIR/sockets"
+        grep -q "^other b'still" "$TEST_DIR/sockets"
+        budget bulk/week '.used <= 4000'
 }
 
 @test "an edit of the policy keeps what was used, and the limit acts at once" {
