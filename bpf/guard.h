@@ -74,7 +74,7 @@ static __noinline int guard_refuse(struct __sk_buff *skb, __u32 direction)
         record->time_ns = bpf_ktime_get_boot_ns();
         record->cgroup_id = bpf_skb_cgroup_id(skb);
         record->flow = bpf_get_socket_cookie(skb);
-        record->bytes = packet_wire_bytes(skb, packet.header_bytes);
+        record->bytes = packet_wire_bytes(skb, packet.header_bytes, packet.ip_protocol, direction & 1, false);
         record->rule = RULE_NONE;
         record->action = VERDICT_DENY;
         record->reason = REASON_NO_POLICY;
