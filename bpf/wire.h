@@ -334,11 +334,31 @@ static __always_inline void wire_look_egress(struct sk_buff *buffer, __u32 longe
                 cut->listed = WIRE_READ(direct, second, len);
 }
 
+/* A packet that has come in fragments knows the longest of them. 0: it has come whole. */
+static __always_inline __u32 wire_longest_fragment(struct sk_buff *buffer, bool ipv6, bool direct)
+{
+        struct inet6_skb_parm *control6 = WIRE_CAST(direct, inet6_skb_parm, &buffer->cb);
+        struct inet_skb_parm *control = WIRE_CAST(direct, inet_skb_parm, &buffer->cb);
+
+        return ipv6 ? WIRE_READ(direct, control6, frag_max_size) : WIRE_READ(direct, control, frag_max_size);
+}
+
+static __always_inline void wire_look(struct sk_buff *buffer, __u32 longest, __u32 direction, bool ipv6, bool direct,
+                                      struct wire_cut *cut)
+{
+        if (direction == DIRECTION_INGRESS) {
+                cut->fragment = wire_longest_fragment(buffer, ipv6, direct);
+                cut->mtu = cut->fragment ? 0 : WIRE_WHOLE;
+        } else {
+                wire_look_egress(buffer, longest, ipv6, direct, cut);
+        }
+}
+
 /*
- * True when a packet of this length leaves whole whatever the socket wants and the clock says: the usual case, told
- * without a call (each costs 15 ns where returns are mitigated). False: unknown.
+ * True when a packet of this length came whole, or leaves whole whatever the socket wants and the clock says: the usual
+ * case, told without a call (each costs 15 ns where returns are mitigated). False: unknown.
  */
-static __always_inline bool wire_fits(struct __sk_buff *skb, __u32 length, bool ipv6)
+static __always_inline bool wire_fits(struct __sk_buff *skb, __u32 length, __u32 direction, bool ipv6)
 {
         struct net_device *device;
         struct dst_metrics *metrics;
@@ -350,6 +370,8 @@ static __always_inline bool wire_fits(struct __sk_buff *skb, __u32 length, bool 
         if (!wire_direct() || !wire_layout_known() || !wire_layout_known_ipv6())
                 return false;
         buffer = bpf_cast_to_kern_ctx(skb);
+        if (direction == DIRECTION_INGRESS)
+                return wire_longest_fragment(buffer, ipv6, true) == 0;
         dst = WIRE_CAST(true, dst_entry, buffer->_skb_refdst & ~1UL);
         device = dst->dev;
         if (length > device->mtu || (bpf_core_field_exists(dst->lwtstate) && dst->lwtstate))
@@ -363,27 +385,6 @@ static __always_inline bool wire_fits(struct __sk_buff *skb, __u32 length, bool 
         table = WIRE_CAST(true, rtable, dst);
         mtu = BPF_CORE_READ_BITFIELD(table, rt_pmtu);
         return (!mtu || length <= mtu) && !BPF_CORE_READ_BITFIELD(table, rt_mtu_locked);
-}
-
-/* A packet that has come in fragments knows the longest of them. */
-static __always_inline void wire_look_ingress(struct sk_buff *buffer, bool ipv6, bool direct, struct wire_cut *cut)
-{
-        void *control = &buffer->cb;
-
-        if (ipv6)
-                cut->fragment = WIRE_READ(direct, WIRE_CAST(direct, inet6_skb_parm, control), frag_max_size);
-        else
-                cut->fragment = WIRE_READ(direct, WIRE_CAST(direct, inet_skb_parm, control), frag_max_size);
-        cut->mtu = cut->fragment ? 0 : WIRE_WHOLE;
-}
-
-static __always_inline void wire_look(struct sk_buff *buffer, __u32 longest, __u32 direction, bool ipv6, bool direct,
-                                      struct wire_cut *cut)
-{
-        if (direction == DIRECTION_INGRESS)
-                wire_look_ingress(buffer, ipv6, direct, cut);
-        else
-                wire_look_egress(buffer, longest, ipv6, direct, cut);
 }
 
 /* The bytes that each fragment repeats. net/ipv6/output_core.c, ip6_find_1stfragopt(). */
@@ -434,7 +435,10 @@ static __always_inline __u32 wire_cut_weight(const struct wire_cut *cut, __u32 l
         return payload + pieces * (cut->header + cut->extra);
 }
 
-/* Where more than meets the eye is possible, see packet_wire_bytes(). */
+/*
+ * Where more than meets the eye is possible, see packet_wire_bytes(). Not static: the verifier looks at it by itself,
+ * once a program, and not again for each state of its callers.
+ */
 __noinline __u32 wire_weigh(struct __sk_buff *skb, __u32 header_bytes, __u32 direction)
 {
         bool ipv6 = skb->protocol == bpf_htons(0x86dd);
@@ -493,8 +497,7 @@ static __always_inline __u32 packet_wire_bytes(struct __sk_buff *skb, __u32 head
                 else if (header->frag_off & bpf_htons(WIRE_IPV4_DF))
                         whole = ip_protocol == IPPROTO_TCP || !wire_direct() ? WIRE_WHOLE : WIRE_PATH_SMALLEST;
         }
-        if (longest > whole &&
-            !(fast && direction == DIRECTION_EGRESS && wire_fits(skb, longest, whole == WIRE_SMALLEST_IPV6)))
+        if (longest > whole && !(fast && wire_fits(skb, longest, direction, whole == WIRE_SMALLEST_IPV6)))
                 return wire_weigh(skb, header_bytes, direction);
         return longest == length ? length : length + (length - header_bytes - 1) / part * header_bytes;
 }

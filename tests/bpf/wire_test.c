@@ -257,29 +257,40 @@ static void tell_mtu(struct line *line, int fd, int family, unsigned mtu)
 
 static void charges_by_an_mtu_that_was_learned(void **state)
 {
-        static const int families[] = {AF_INET, AF_INET6};
+        static const struct {
+                int family;
+                unsigned told, believed; /* net.ipv4.route.min_pmtu */
+        } cases[] = {{AF_INET, 1290, 1290}, {AF_INET, 300, 552}, {AF_INET6, 1290, 1290}};
         struct line line;
 
         if (!line_up(*state, &line))
                 skip();
-        for (size_t i = 0; i < ARRAY_SIZE(families); i++) {
-                int sink = wire_far_socket(&line.wire, families[i], SOCK_DGRAM, 0, PORT);
-                int fd = line_socket(&line, families[i], SOCK_DGRAM, 0);
-                int level = families[i] == AF_INET ? IPPROTO_IP : IPPROTO_IPV6;
-                int name = families[i] == AF_INET ? IP_MTU : IPV6_MTU, mtu = 0;
-                socklen_t length, size = sizeof(mtu);
-                union wire_address to = wire_address(families[i], true, PORT, &length);
+        for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
+                int sink = wire_far_socket(&line.wire, cases[i].family, SOCK_DGRAM, 0, PORT);
+                int fd = line_socket(&line, cases[i].family, SOCK_DGRAM, 0);
+                int level = cases[i].family == AF_INET ? IPPROTO_IP : IPPROTO_IPV6;
+                int name = cases[i].family == AF_INET ? IP_MTU : IPV6_MTU, mtu = 0;
+                socklen_t length, size;
+                union wire_address near = {}, to = wire_address(cases[i].family, true, PORT, &length);
                 __u64 packets[2], bytes[2];
 
                 assert_int_equal(connect(fd, &to.any, length), 0);
-                tell_mtu(&line, fd, families[i], 1290);
+                tell_mtu(&line, fd, cases[i].family, cases[i].told);
+                /* What is sent after it arrives after it. */
+                size = sizeof(near);
+                assert_int_equal(getsockname(fd, &near.any, &size), 0);
+                assert_int_equal(sendto(sink, "marker", 6, 0, &near.any, size), 6);
+                while (recv(fd, zeroes, sizeof(zeroes), 0) < 0)
+                        assert_int_equal(errno, EMSGSIZE);
+                size = sizeof(mtu);
                 assert_int_equal(getsockopt(fd, level, name, &mtu, &size), 0);
-                assert_int_equal(mtu, 1290);
+                assert_int_equal(mtu, cases[i].believed);
                 /* The message is the kernel's to the kernel: it entered, and nobody was charged for it. */
                 assert_int_equal(datapath_traffic(line.scene.world->datapath, line.scene.id, packets, bytes), 0);
-                wire_wait(&line.wire, bytes[DIRECTION_EGRESS], bytes[DIRECTION_INGRESS] + 1);
+                wire_wait(&line.wire, 0, 0);
                 line.wire.entered = bytes[DIRECTION_INGRESS];
-                send_lengths(&line, fd, families[i], 1290, families[i] == AF_INET ? "learned, IPv4" : "learned, IPv6");
+                send_lengths(&line, fd, cases[i].family, cases[i].believed,
+                             cases[i].family == AF_INET ? "learned, IPv4" : "learned, IPv6");
                 close(fd);
                 close(sink);
         }
