@@ -117,6 +117,7 @@ static void links_drop(struct datapath *datapath, __u32 agent_id)
         struct datapath_agent *agent = &datapath->agents[agent_id];
         _cleanup_free_ char *directory = NULL;
 
+        datapath_devices_drop(datapath, agent_id);
         for (size_t h = 0; h < DATAPATH_HOOKS; h++) {
                 _cleanup_free_ char *path = NULL;
 
@@ -129,7 +130,7 @@ static void links_drop(struct datapath *datapath, __u32 agent_id)
         agent->attached = false;
 }
 
-static int agent_directory_make(const struct datapath *datapath, __u32 agent_id)
+int datapath_agent_directory_make(const struct datapath *datapath, __u32 agent_id)
 {
         _cleanup_free_ char *parent = NULL, *directory = NULL;
         int r;
@@ -146,7 +147,7 @@ static int agent_directory_make(const struct datapath *datapath, __u32 agent_id)
 
 static int links_make(struct datapath *datapath, __u32 agent_id, int cgroup_fd)
 {
-        int r = agent_directory_make(datapath, agent_id);
+        int r = datapath_agent_directory_make(datapath, agent_id);
 
         if (r < 0)
                 return r;
@@ -260,7 +261,7 @@ static int pin_holds(const struct datapath *datapath, __u32 agent_id, size_t hoo
 static int pin_make(const struct datapath *datapath, __u32 agent_id, size_t hook)
 {
         _cleanup_free_ char *path = NULL;
-        int r = agent_directory_make(datapath, agent_id);
+        int r = datapath_agent_directory_make(datapath, agent_id);
 
         if (r < 0)
                 return r;
@@ -446,6 +447,8 @@ int datapath_traffic(struct datapath *datapath, __u32 agent_id, __u64 ret_packet
                         ret_bytes[d] += lines[i].bytes[d];
                 }
         }
+        ret_packets[DIRECTION_EGRESS] += datapath->counters[agent_id].device_packets;
+        ret_bytes[DIRECTION_EGRESS] += datapath->counters[agent_id].device_bytes;
         return 0;
 }
 
@@ -480,5 +483,6 @@ static int remove_tree(int parent_fd, const char *name, unsigned depth)
 
 int datapath_uninstall(const char *directory)
 {
+        datapath_devices_uninstall(directory);
         return remove_tree(AT_FDCWD, directory, REMOVE_DEPTH_MAX);
 }

@@ -10,6 +10,7 @@
 
 #include "agentd/abi_budget.h"
 #include "agentd/abi_guard.h"
+#include "agentd/abi_device.h"
 #include "agentd/abi_test.h"
 #include "agentd/datapath/datapath.h"
 #include "agentd/util/macro.h"
@@ -100,6 +101,18 @@ struct limit_tables {
         __u64 leased[LEDGERS_MAX];       /* of one pass over the leases */
 };
 
+enum device_kind { DEVICE_KIND_UNKNOWN, DEVICE_KIND_TCX, DEVICE_KIND_CLSACT };
+
+/* The host end of a veth: see device.h. */
+struct device_record {
+        UT_hash_handle hh; /* key: ifindex */
+        __u32 ifindex;
+        __u32 slot;
+        int link; /* tcx; -1: none */
+        bool written;
+        struct device device;
+};
+
 struct datapath {
         char *directory;
         int lock_fd;
@@ -126,6 +139,11 @@ struct datapath {
         struct datapath_hook guard_hooks[DATAPATH_GUARD_HOOKS];
         struct datapath_guard *guards;      /* by cgroup id */
         struct guard_bucket *guard_buckets; /* mmapped */
+        struct device_record *devices;
+        enum device_kind device_kind;
+        __u32 next_device_slot;
+        bool device_slots_used[DEVICE_SLOTS_MAX];
+        __u64 device_slots_left_ns[DEVICE_SLOTS_MAX]; /* CLOCK_BOOTTIME; 0: never used */
 };
 
 /* The cgroups where hooks are attached. make: attached and pinned before *link, an older one, is let go. */
@@ -143,6 +161,12 @@ bool datapath_guard_knows(const struct datapath *datapath, __u64 cgroup_id);
 
 int datapath_links_adopt(struct datapath *datapath);
 void datapath_links_close(struct datapath *datapath);
+int datapath_agent_directory_make(const struct datapath *datapath, __u32 agent_id);
+int datapath_devices_adopt(struct datapath *datapath);  /* before the agents' links */
+void datapath_devices_sweep(struct datapath *datapath); /* after them: what is left of agents that are gone */
+void datapath_devices_close(struct datapath *datapath);
+void datapath_devices_drop(struct datapath *datapath, __u32 agent_id); /* all of an agent's */
+void datapath_devices_uninstall(const char *directory);
 int datapath_policies_adopt(struct datapath *datapath);
 void datapath_policies_free(struct datapath *datapath);
 /* The index of this list in the kernel under this version; 0 is the empty list. 0, -ENOENT (no such version), -ENOSPC,

@@ -423,12 +423,16 @@ int datapath_new(const char *directory, struct datapath_error *error, struct dat
         r = datapath_limits_adopt(datapath, error);
         if (r < 0)
                 return r;
+        r = datapath_devices_adopt(datapath);
+        if (r < 0)
+                return r;
         r = datapath_links_adopt(datapath);
         if (r < 0)
                 return r;
         r = datapath_guards_adopt(datapath);
         if (r < 0)
                 return r;
+        datapath_devices_sweep(datapath);
 
         *ret = TAKE_PTR(datapath);
         return 0;
@@ -440,6 +444,7 @@ void datapath_free(struct datapath *datapath)
                 return;
         datapath_guards_close(datapath);
         datapath_links_close(datapath);
+        datapath_devices_close(datapath);
         datapath_limits_close(datapath);
         datapath_policies_free(datapath);
         ring_buffer__free(datapath->rings);
