@@ -175,7 +175,9 @@ int monitor_attach(struct monitor *monitor, const char *name, const char *entry,
         agent->policy = found;
         agent->mode = mode;
         r = monitor_limits_prepare(monitor, agent, found, error);
-        if (r < 0) {
+        /* By hand it is an error, and nothing is attached. Who is in the configuration must not run free meanwhile:
+         * it is denied until its limits can be had. */
+        if (r < 0 && !entry[0]) {
                 (void)datapath_detach(monitor->datapath, agent_id);
                 agent_drop(monitor, agent);
                 return r;

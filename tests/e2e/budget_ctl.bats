@@ -74,7 +74,6 @@ until_true() {
                         cat "$TEST_DIR/until" >&2
                         return 1
                 fi
-                read -r -t 0.05 <> <(:) || true
         done
 }
 
@@ -402,6 +401,96 @@ start_with_clock() {
         clock 0
         until_true budget bulk/week '(.window_end | fromdateiso8601) > now and (.window_start | fromdateiso8601) <= now'
         budget bulk/week '.used >= 3000'
+}
+
+# many_config BURST: ten agents with a thousand limited rules each, which is more than half of what the kernel's table
+# of sets can hold.
+many_config() {
+        config daemon.yaml <<YAML
+policies:
+  many:
+    budget: {bytes: ${DAY:-100000}, per: day}
+    egress:
+$(for i in $(seq 1 1000); do
+        echo "      - {name: r$i, cidr: 10.20.$((i / 250)).$((i % 250)), rate: {connections: 5, per: hour, burst: $1}}"
+done)
+agents:
+$(for i in $(seq 1 10); do
+        echo "  many-$i: {cgroup: $(cgroup_make "many$i"), policy: many}"
+done)
+YAML
+}
+
+@test "a reload that finds no room for its limits changes nothing; an agent without its limits is denied" {
+        start_daemon "$(many_config 5)"
+        agentctl wait many-10
+        AGENT_CGROUP=/$TEST_CGROUP/many1
+        send 10.20.0.7 1000 2
+        generation=$(agentctl status -o json | jq .generation)
+        # Other sets beside those in use: a rule in front moves all classes.
+        file=$(DAY=50000 many_config 5)
+        sed -i 's|    egress:|&\n      - {name: new, cidr: 10.20.9.9, rate: {connections: 1, per: hour}}|' "$file"
+        run agentctl reload
+        assert_equal "$status" 4
+        assert_match "$output" "cannot hold agent 'many-[0-9]+' to the limits of policy 'many'.*table of ledgers, sets or buckets is full"
+        assert_equal "$(agentctl status -o json | jq .generation)" "$generation"
+        agentctl budget show many-1 -o json | jq -e '.[0] | .limit == 100000 and .used == 2000'
+        send 10.20.0.7 1000
+        agentctl budget show many-1 -o json | jq -e '.[0] | .used == 3000'
+        # What changes no set needs no room.
+        DAY=50000 many_config 6
+        agentctl reload
+        agentctl budget show many-1 -o json | jq -e '.[0] | .limit == 50000 and .used == 3000'
+        # And once more agents come than there is room for: by hand it is an error, from the file they are denied.
+        for i in $(seq 11 16); do
+                agentctl attach "more-$i" --cgroup "$(cgroup_make "more$i")" --policy many
+        done
+        run agentctl attach more-17 --cgroup "$(cgroup_make more17)" --policy many
+        assert_equal "$status" 4
+        file=$(DAY=50000 many_config 6)
+        echo "  many-17: {cgroup: $(cgroup_make many17), policy: many}" >> "$file"
+        agentctl reload
+        until_true eval 'agentctl agents -o json | jq -e ".agents[] | select(.name == \"many-17\")
+                | .state == \"broken\" and (.detail | test(\"everything is denied\"))"'
+        AGENT_CGROUP=/$TEST_CGROUP/many17
+        recorder_mark agent
+        run send 10.20.0.7 1000
+        assert_match "$output" 'Operation not permitted'
+        refute_arrived 10.20.0.7 udp 9
+        agentctl detach more-16
+        until_true eval 'agentctl wait many-17 --timeout 1s'
+        send 10.20.0.7 1000
+        assert_arrived 10.20.0.7 udp 9
+}
+
+@test "look-ups have a rate of their own, for each agent, changed by a reload" {
+        DNS_EXTRA='rate: {queries: 3, per: hour, burst: 3}'
+        file=$(config daemon.yaml <<YAML
+policies:
+  web:
+    egress:
+      - {domain: www.example.test, ports: [80]}
+agents:
+  claude-1: {cgroup: $AGENT_CGROUP, policy: web}
+  claude-2: {cgroup: $OTHER_CGROUP, policy: web}
+YAML
+        )
+        start_daemon "$file"
+        for _ in 1 2 3; do
+                in_agent dig +short +tries=1 www.example.test | grep -q '^198\.51\.100\.10'
+        done
+        run in_agent dig +tries=1 www.example.test
+        assert_match "$output" 'status: REFUSED'
+        assert_match "$output" 'EDE: 18 \(Prohibited\)'
+        wait_event '"reason":"rate_exceeded"'
+        event '.type == "dns" and .reason == "rate_exceeded" and .agent == "claude-1" and .dst.name == "www.example.test"'
+        until_true eval 'agentctl agents -o json | jq -e ".agents[] | select(.name == \"claude-1\") | .lookups.rate == 1"'
+        # Another agent's look-ups are another agent's.
+        in_cgroup "$OTHER_CGROUP" agent dig +short +tries=1 www.example.test | grep -q '^198\.51\.100\.10'
+        sed -i 's/, rate: {queries: 3, per: hour, burst: 3}//' "$file"
+        agentctl reload -o json | jq -e '.changes | any(.what == "setting" and .name == "dns")'
+        in_agent dig +short +tries=1 www.example.test | grep -q '^198\.51\.100\.10'
+        kill -0 "$DAEMON"
 }
 
 @test "a one-shot run tells its budgets in the end" {
