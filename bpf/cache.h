@@ -2,11 +2,11 @@
 /*
  * The direct-mapped cache of allow verdicts in the agent's per-CPU line.
  *
- * An entry holds for exactly one (state word, remote address, port, protocol, flow flags); all of it is compared each
- * time. A writer may be interrupted by softirq or another task on the same CPU, which may read or write the same entry:
- * `busy` admits one writer (a second one does without caching), `sequence` is odd while an entry changes, and a reader
- * whose sequence moved has read nothing. Otherwise a half-written entry could join one flow's address with another's
- * port.
+ * An entry holds for exactly one (state word, remote address, port, protocol, flow flags; the port of an inbound flow
+ * is the agent's: what its verdict depends on); all of it is compared each time. A writer may be interrupted by softirq
+ * or another task on the same CPU, which may read or write the same entry: `busy` admits one writer (a second one does
+ * without caching), `sequence` is odd while an entry changes, and a reader whose sequence moved has read nothing.
+ * Otherwise a half-written entry could join one flow's address with another's port.
  *
  * meta: port 0-15, protocol 16-19, flags 20-23, valid_until 24-63 (jiffies; 0: as long as the word). 40 bits do not
  * wrap in the life of a host, so what has ended does not begin again.
@@ -23,8 +23,9 @@ enum { CACHE_NAME_JIFFIES = 256, CACHE_META_BITS = 24 };
 
 static __always_inline __u32 cache_meta(const struct flow *flow)
 {
-        return flow->port | (__u32)(flow->protocol & 0xf) << 16 |
-               (__u32)(flow->flags & (FLOW_ESTABLISHED | FLOW_LOOPBACK)) << 20;
+        return (flow->flags & FLOW_INBOUND ? flow->local_port : flow->port) | (__u32)(flow->protocol & 0xf) << 16 |
+               (__u32)(flow->flags & (FLOW_ESTABLISHED | FLOW_LOOPBACK)) << 20 |
+               (__u32)(flow->flags & FLOW_INBOUND) << (22 - 4);
 }
 
 static __always_inline __u32 cache_index(const struct flow *flow, __u32 meta)
@@ -35,7 +36,7 @@ static __always_inline __u32 cache_index(const struct flow *flow, __u32 meta)
 }
 
 static __always_inline bool cache_find(const struct agent_line *line, __u64 word, const struct flow *flow,
-                                       __u32 *ret_limits)
+                                       __u16 *ret_limits)
 {
         __u32 meta = cache_meta(flow);
         __u32 index = cache_index(flow, meta) & (CACHE_ENTRIES - 1);

@@ -234,6 +234,28 @@ struct {
         __type(value, struct udp_flows);
 } udp_peers SEC(".maps");
 
+/* TCP sockets that a remote end has begun, and the listeners that they come from: see bpf/inbound.h. */
+struct {
+        __uint(type, BPF_MAP_TYPE_SK_STORAGE);
+        __uint(map_flags, BPF_F_NO_PREALLOC | BPF_F_CLONE);
+        __type(key, int);
+        __type(value, __u64);
+} inbound_sockets SEC(".maps");
+
+/* Who has begun UDP flows to a socket. */
+enum { INBOUND_PEERS = 128 };
+
+struct inbound_peers {
+        struct udp_peer peers[INBOUND_PEERS];
+};
+
+struct {
+        __uint(type, BPF_MAP_TYPE_SK_STORAGE);
+        __uint(map_flags, BPF_F_NO_PREALLOC);
+        __type(key, int);
+        __type(value, struct inbound_peers);
+} inbound_peers SEC(".maps");
+
 /* Which server a redirected look-up named, by the client's port: for `as-asked`. */
 struct asked_key {
         __u32 agent_id;

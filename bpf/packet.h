@@ -30,7 +30,7 @@ struct packet {
         struct address local;
         __u16 local_port;
         __u8 ip_protocol;
-        __u8 reserved;
+        __u8 inbound;         /* enum inbound */
         __u32 header_bytes;   /* network and transport headers, as every segment of a GSO packet repeats them */
         __u32 payload_offset; /* behind the UDP header; 0: none */
         __u32 bytes;          /* of a packet that passes: what it weighs on the wire */

@@ -12,6 +12,7 @@
 #include "bpf/budget.h"
 #include "bpf/cache.h"
 #include "bpf/emit.h"
+#include "bpf/inbound.h"
 #include "bpf/lookup.h"
 #include "bpf/packet.h"
 #include "bpf/policy.h"
@@ -113,6 +114,8 @@ static __noinline int skb_judge(struct __sk_buff *skb, struct packet *packet, st
         /* 127/8 on another device has been forged or rewritten: no loopback, and no rule will name it. */
         if (skb->ifindex == PACKET_LOOPBACK_IFINDEX && address_is_loopback(&flow->remote))
                 flow->flags |= FLOW_LOOPBACK;
+        else if (packet->inbound == INBOUND_YES)
+                flow->flags |= FLOW_INBOUND;
 
         if (malformed) {
                 verdict.reason = malformed;
@@ -128,6 +131,12 @@ static __noinline int skb_judge(struct __sk_buff *skb, struct packet *packet, st
                 return skb_lookup(skb, packet, &origin, store);
 
         policy_verdict(agent_id, word, now_ns, flow, &verdict);
+
+        /* A UDP peer that may not come in any more is like any other. */
+        if (verdict.action == VERDICT_DENY && (flow->flags & FLOW_INBOUND) && flow->protocol == PROTOCOL_UDP) {
+                flow->flags &= ~FLOW_INBOUND;
+                policy_verdict(agent_id, word, now_ns, flow, &verdict);
+        }
 
         if (verdict.action == VERDICT_DENY && verdict.reason == REASON_EXPIRED && flow->protocol == PROTOCOL_UDP &&
             skb->sk) {
@@ -146,8 +155,20 @@ static __noinline int skb_judge(struct __sk_buff *skb, struct packet *packet, st
                 }
         }
 
-        /* A new connection from outside needs an ingress rule, and there is none yet; loopback has its own switch. */
-        if (direction == DIRECTION_INGRESS && !(flow->flags & FLOW_LOOPBACK)) {
+        if (verdict.action == VERDICT_DENY && packet->inbound == INBOUND_PERHAPS && !(flow->flags & FLOW_LOOPBACK)) {
+                __u32 as_answer = verdict.reason | (__u32)verdict.rule << 16;
+
+                flow->flags |= FLOW_INBOUND;
+                policy_verdict(agent_id, word, now_ns, flow, &verdict);
+                if (verdict.action != VERDICT_ALLOW) {
+                        flow->flags &= ~FLOW_INBOUND;
+                        verdict.reason = as_answer & 0xff;
+                        verdict.rule = as_answer >> 16;
+                }
+        }
+
+        /* What comes in otherwise belongs to a flow that the agent began; loopback has its own switch. */
+        if (direction == DIRECTION_INGRESS && !(flow->flags & (FLOW_LOOPBACK | FLOW_INBOUND))) {
                 if (verdict.action == VERDICT_ALLOW && flow->protocol == PROTOCOL_TCP &&
                     !(flow->flags & FLOW_ESTABLISHED)) {
                         verdict.action = VERDICT_DENY;
@@ -174,7 +195,9 @@ static __noinline int skb_judge(struct __sk_buff *skb, struct packet *packet, st
                 }
                 if (!(asked & JUDGE_REFUSED)) {
                         packet->set = budget_set_of(agent, word, verdict.limits);
-                        if (!(flow->flags & FLOW_FRAGMENT) && !live && packet->set >= 0)
+                        if (!(flow->flags & FLOW_FRAGMENT) && !live && packet->set >= 0 &&
+                            (flow->protocol != PROTOCOL_TCP ||
+                             (flow->flags & (FLOW_INBOUND | FLOW_ESTABLISHED)) != FLOW_INBOUND))
                                 cache_store(line, word, now_ns, flow, &verdict, packet->set);
                         return SKB_CHARGE;
                 }
@@ -225,10 +248,16 @@ static __noinline int skb_slow(struct __sk_buff *skb, struct agent_line *line, s
         packet.ip_protocol = 255;
         asked = direction | (__u64)skb_parse(skb, &packet, direction) << JUDGE_MALFORMED_SHIFT;
         packet.bytes = packet_wire_bytes(skb, packet.header_bytes, packet.ip_protocol, direction, false);
+        packet.inbound = inbound_of(skb, &packet, direction);
+        packet.flow.local_port = packet.local_port;
 
         r = skb_judge(skb, &packet, line, store, asked);
         if (r != SKB_CHARGE)
                 return r;
+        if ((packet.flow.flags & FLOW_INBOUND) && !inbound_note(skb, &packet, direction)) {
+                emit_helper_failed(line->agent_id);
+                return SKB_DROP;
+        }
         if (!skb_pay(&packet, direction, 0)) {
                 r = skb_judge(skb, &packet, line, store, asked | JUDGE_REFUSED);
                 if (r != SKB_CHARGE)
@@ -239,69 +268,108 @@ static __noinline int skb_slow(struct __sk_buff *skb, struct agent_line *line, s
         return SKB_PASS;
 }
 
-static __always_inline int skb_fast(struct __sk_buff *skb, __u32 direction)
+/* A packet as most of them are: IPv4 without options or IPv6 without extensions, and not a TCP connection's first. */
+static __always_inline bool skb_read(const struct __sk_buff *skb, __u32 direction, struct flow *flow,
+                                     __u8 *ret_protocol, __u32 *ret_header_bytes)
 {
-        struct agent_line *line = bpf_get_local_storage(&lines, 0);
         void *data = (void *)(long)skb->data, *data_end = (void *)(long)skb->data_end;
-        struct flow flow;
-        const struct agent_entry *agent;
         const struct iphdr *ipv4 = data;
         const struct ipv6hdr *ipv6 = data;
-        __be16 remote_port;
-        __u32 agent_id = line->agent_id, network, bytes, set;
-        __u8 protocol;
+        const __be16 *ports;
+        __u32 network;
 
         if ((void *)(ipv4 + 1) > data_end)
-                goto slow;
+                return false;
         if (*(__u8 *)data == 0x45) {
                 if (ipv4->frag_off & bpf_htons(PACKET_IPV4_MORE | PACKET_IPV4_OFFSET))
-                        goto slow;
-                protocol = ipv4->protocol;
+                        return false;
+                *ret_protocol = ipv4->protocol;
                 network = sizeof(*ipv4);
-                address_from_ipv4(&flow.remote, direction == DIRECTION_EGRESS ? ipv4->daddr : ipv4->saddr);
+                address_from_ipv4(&flow->remote, direction == DIRECTION_EGRESS ? ipv4->daddr : ipv4->saddr);
         } else {
                 if ((void *)(ipv6 + 1) > data_end || (*(__u8 *)data & 0xf0) != 0x60)
-                        goto slow;
-                protocol = ipv6->nexthdr;
+                        return false;
+                *ret_protocol = ipv6->nexthdr;
                 network = sizeof(*ipv6);
-                __builtin_memcpy(&flow.remote, direction == DIRECTION_EGRESS ? &ipv6->daddr : &ipv6->saddr,
-                                 sizeof(flow.remote));
+                __builtin_memcpy(&flow->remote, direction == DIRECTION_EGRESS ? &ipv6->daddr : &ipv6->saddr,
+                                 sizeof(flow->remote));
         }
 
-        if (protocol == IPPROTO_TCP) {
+        ports = data + network;
+        if (*ret_protocol == IPPROTO_TCP) {
                 const struct tcphdr *tcp = data + network;
 
                 if ((void *)(tcp + 1) > data_end || tcp->syn)
-                        goto slow;
-                remote_port = direction == DIRECTION_EGRESS ? tcp->dest : tcp->source;
-                flow.protocol = PROTOCOL_TCP;
-                flow.flags = FLOW_ESTABLISHED;
+                        return false;
+                flow->protocol = PROTOCOL_TCP;
+                flow->flags = FLOW_ESTABLISHED;
                 network += tcp->doff * 4;
-        } else if (protocol == IPPROTO_UDP) {
-                const __be16 *ports = data + network;
-
+        } else if (*ret_protocol == IPPROTO_UDP) {
                 if ((void *)(ports + 4) > data_end)
-                        goto slow;
-                remote_port = direction == DIRECTION_EGRESS ? ports[1] : ports[0];
-                flow.protocol = PROTOCOL_UDP;
-                flow.flags = 0;
+                        return false;
+                flow->protocol = PROTOCOL_UDP;
+                flow->flags = 0;
                 network += 8;
         } else {
-                goto slow;
+                return false;
         }
-        flow.port = bpf_ntohs(remote_port);
+        flow->port = bpf_ntohs(direction == DIRECTION_EGRESS ? ports[1] : ports[0]);
+        flow->local_port = bpf_ntohs(direction == DIRECTION_EGRESS ? ports[0] : ports[1]);
+        *ret_header_bytes = network;
+        return true;
+}
 
-        agent = bpf_map_lookup_elem(&agents, &agent_id);
-        if (!agent)
-                return SKB_DROP;
-        if (cache_find(line, ACCESS_ONCE(agent->word), &flow, &set)) {
-                bytes = packet_wire_bytes(skb, network, protocol, direction, true);
-                if (set == 0 || budget_pay(set, direction, bytes)) {
-                        line_count(line, direction, bytes);
+static __always_inline bool skb_pass(struct __sk_buff *skb, struct agent_line *line, __u32 direction, __u8 protocol,
+                                     __u32 header_bytes, __u32 set)
+{
+        __u32 bytes = packet_wire_bytes(skb, header_bytes, protocol, direction, true);
+
+        if (set != 0 && !budget_pay(set, direction, bytes))
+                return false;
+        line_count(line, direction, bytes);
+        return true;
+}
+
+/*
+ * The short way of flows that began outside. Behind that of the agent's own, which pay nothing for it; not in one
+ * function with it, so that its frame is gone before skb_slow().
+ */
+static __noinline int skb_fast_inbound(struct __sk_buff *skb, struct agent_line *line, __u64 word, __u32 direction)
+{
+        struct flow flow = {};
+        __u32 header_bytes;
+        __u16 set;
+        __u8 protocol;
+
+        if (!line || !skb_read(skb, direction, &flow, &protocol, &header_bytes))
+                return false;
+        flow.flags |= FLOW_INBOUND;
+        return cache_find(line, word, &flow, &set) && inbound_is_live(skb, &flow) &&
+               skb_pass(skb, line, direction, protocol, header_bytes, set);
+}
+
+static __always_inline int skb_fast(struct __sk_buff *skb, __u32 direction)
+{
+        struct agent_line *line = bpf_get_local_storage(&lines, 0);
+        struct flow flow;
+        const struct agent_entry *agent;
+        __u32 agent_id = line->agent_id, header_bytes;
+        __u64 word;
+        __u16 set;
+        __u8 protocol;
+
+        if (skb_read(skb, direction, &flow, &protocol, &header_bytes)) {
+                agent = bpf_map_lookup_elem(&agents, &agent_id);
+                if (!agent)
+                        return SKB_DROP;
+                word = ACCESS_ONCE(agent->word);
+                if (cache_find(line, word, &flow, &set)) {
+                        if (skb_pass(skb, line, direction, protocol, header_bytes, set))
+                                return SKB_PASS;
+                } else if (skb_fast_inbound(skb, line, word, direction)) {
                         return SKB_PASS;
                 }
         }
-slow:
         return skb_slow(skb, line, bpf_get_local_storage(&memory, 0), direction);
 }
 

@@ -8,6 +8,7 @@
 #include "bpf/budget.h"
 #include "bpf/cache.h"
 #include "bpf/emit.h"
+#include "bpf/inbound.h"
 #include "bpf/lookup.h"
 #include "bpf/policy.h"
 
@@ -197,6 +198,20 @@ static __noinline int socket_judge(struct bpf_sock_addr *ctx, struct agent_line 
                         return SOCKET_ALLOW;
                 emit_verdict(&origin, store, word, now_ns, flow, &verdict);
                 return SOCKET_DENY;
+        }
+
+        /* An answer to who was let in. */
+        if (flow->protocol == PROTOCOL_UDP && sk && !(flow->flags & FLOW_LOOPBACK)) {
+                struct inbound_peers *peers = bpf_sk_storage_get(&inbound_peers, sk, 0, 0);
+
+                if (peers && inbound_peer_is_live(peers, flow, now_ns)) {
+                        flow->local_port = sk->src_port;
+                        flow->flags |= FLOW_INBOUND;
+                        policy_verdict(agent_id, word, now_ns, flow, &verdict);
+                        flow->flags &= ~FLOW_INBOUND;
+                        if (verdict.action == VERDICT_ALLOW)
+                                return SOCKET_ALLOW;
+                }
         }
 
         policy_verdict(agent_id, word, now_ns, flow, &verdict);

@@ -159,8 +159,12 @@ static int version_take(struct datapath *datapath, __u32 *ret)
 
 static int policy_fill(struct datapath *datapath, struct policy_slot *policy, const struct compiled_policy *compiled)
 {
+        const struct {
+                const struct compiled_table *table;
+                __u32 version;
+        } tables[] = {{&compiled->egress, policy->version}, {&compiled->ingress, POLICY_INGRESS | policy->version}};
         _cleanup_free_ __u32 *lists = NULL, *host_values = NULL, *cidr_values = NULL;
-        size_t n = compiled->n_prefixes;
+        size_t n = compiled->egress.n_prefixes + compiled->ingress.n_prefixes;
         int r;
 
         lists = calloc(compiled->n_lists + 1, sizeof(*lists));
@@ -178,22 +182,24 @@ static int policy_fill(struct datapath *datapath, struct policy_slot *policy, co
                         return r;
         }
 
-        for (size_t i = 0; i < n; i++) {
-                const struct compiled_prefix *entry = &compiled->prefixes[i];
+        for (size_t t = 0; t < ARRAY_SIZE(tables); t++) {
+                for (size_t i = 0; i < tables[t].table->n_prefixes; i++) {
+                        const struct compiled_prefix *entry = &tables[t].table->prefixes[i];
 
-                if (entry->prefix.length == 128) {
-                        struct host_key *key = &policy->hosts[policy->n_hosts];
+                        if (entry->prefix.length == 128) {
+                                struct host_key *key = &policy->hosts[policy->n_hosts];
 
-                        key->version = policy->version;
-                        key->address = entry->prefix.address;
-                        host_values[policy->n_hosts++] = lists[entry->list];
-                } else {
-                        struct cidr_key *key = &policy->cidrs[policy->n_cidrs];
+                                key->version = tables[t].version;
+                                key->address = entry->prefix.address;
+                                host_values[policy->n_hosts++] = lists[entry->list];
+                        } else {
+                                struct cidr_key *key = &policy->cidrs[policy->n_cidrs];
 
-                        key->prefix_length = 32u + entry->prefix.length;
-                        key->version = htobe32(policy->version);
-                        memcpy(key->address, entry->prefix.address.bytes, sizeof(key->address));
-                        cidr_values[policy->n_cidrs++] = lists[entry->list];
+                                key->prefix_length = 32u + entry->prefix.length;
+                                key->version = htobe32(tables[t].version);
+                                memcpy(key->address, entry->prefix.address.bytes, sizeof(key->address));
+                                cidr_values[policy->n_cidrs++] = lists[entry->list];
+                        }
                 }
         }
 
@@ -278,6 +284,7 @@ static int note_list(void *context, __u32 list)
 
 static void note_version(struct datapath *datapath, __u32 version)
 {
+        version &= ~(__u32)POLICY_INGRESS;
         if (version <= VERSION_MAX)
                 datapath->next_version = MAX(datapath->next_version, version % VERSION_MAX + 1);
 }
@@ -366,7 +373,9 @@ static int foreign_host(void *context, const void *key, const void *value)
         struct foreign_keys *foreign = context;
         const struct host_key *host = key;
 
-        return datapath_policy_find(foreign->datapath, host->version) ? 0 : foreign_add(foreign, key);
+        return datapath_policy_find(foreign->datapath, host->version & ~(__u32)POLICY_INGRESS)
+                       ? 0
+                       : foreign_add(foreign, key);
 }
 
 static int foreign_cidr(void *context, const void *key, const void *value)
@@ -374,7 +383,9 @@ static int foreign_cidr(void *context, const void *key, const void *value)
         struct foreign_keys *foreign = context;
         const struct cidr_key *cidr = key;
 
-        return datapath_policy_find(foreign->datapath, be32toh(cidr->version)) ? 0 : foreign_add(foreign, key);
+        return datapath_policy_find(foreign->datapath, be32toh(cidr->version) & ~(__u32)POLICY_INGRESS)
+                       ? 0
+                       : foreign_add(foreign, key);
 }
 
 static int sweep_map(struct datapath *datapath, int fd, size_t key_size,

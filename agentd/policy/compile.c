@@ -53,18 +53,35 @@ struct frame {
 
 enum { FRAMES_MAX = 130 }; /* lengths 0..128, and what stands below them all */
 
+/* One table at a time; rules are known by their numbers (policy_rule()). */
 struct compiler {
         const struct policy *policy;
         struct compiled_policy *compiled;
+        struct compiled_table *table;
+        size_t n_all; /* rules of both */
         struct edge *edges;
         size_t n_edges;
         struct rule_matches *rules;
         struct match *matches; /* of all rules */
         struct interned *interned;
-        size_t lists_capacity, prefixes_capacity;
+        size_t lists_capacity, prefixes_capacity; /* the latter of the table */
         struct frame *frames;
         size_t n_frames;
 };
+
+/* What one table's sweep needs. */
+static void table_clear(struct compiler *compiler)
+{
+        free(compiler->frames);
+        free(compiler->matches);
+        free(compiler->rules);
+        free(compiler->edges);
+        compiler->frames = NULL;
+        compiler->matches = NULL;
+        compiler->rules = NULL;
+        compiler->edges = NULL;
+        compiler->n_frames = compiler->n_edges = compiler->prefixes_capacity = 0;
+}
 
 static void compiler_clear(struct compiler *compiler)
 {
@@ -75,10 +92,7 @@ static void compiler_clear(struct compiler *compiler)
                 next = item->hh.next;
                 free(item);
         }
-        free(compiler->frames);
-        free(compiler->matches);
-        free(compiler->rules);
-        free(compiler->edges);
+        table_clear(compiler);
         compiled_policy_free(compiler->compiled);
 }
 
@@ -89,8 +103,10 @@ void compiled_policy_free(struct compiled_policy *compiled)
         domain_set_free(compiled->deny_domains);
         domain_set_free(compiled->allow_domains);
         free(compiled->class_rules);
-        free(compiled->parents);
-        free(compiled->prefixes);
+        free(compiled->ingress.parents);
+        free(compiled->ingress.prefixes);
+        free(compiled->egress.parents);
+        free(compiled->egress.prefixes);
         for (size_t i = 0; i < compiled->n_lists; i++)
                 free(compiled->lists[i]);
         free(compiled->lists);
@@ -143,31 +159,51 @@ __u16 compiled_policy_class(const struct compiled_policy *compiled, size_t rule)
         return 0;
 }
 
-/* Of cidr rules only: the rest is matched by name. */
+static bool range_is_whole(const struct port_range *range)
+{
+        return range->low <= 1 && range->high == 65535; /* who writes `1-65535` means them all */
+}
+
+/* The rule, if it speaks in this table: cidr rules only, as names are matched by name. */
+static const struct rule *table_rule(const struct compiler *compiler, size_t number)
+{
+        const struct rule *rule = policy_rule(compiler->policy, number);
+        bool inbound = compiler->table == &compiler->compiled->ingress;
+
+        if (rule->domain)
+                return NULL;
+        if (number >= compiler->policy->n_rules)
+                return inbound ? rule : NULL;
+        return inbound && !rule->deny ? NULL : rule;
+}
+
 static int compile_rules(struct compiler *compiler)
 {
-        const struct policy *policy = compiler->policy;
+        bool inbound = compiler->table == &compiler->compiled->ingress;
         size_t n_matches = 0;
 
-        for (size_t i = 0; i < policy->n_rules; i++)
-                if (!policy->rules[i].domain)
-                        n_matches += policy->rules[i].n_ports;
+        for (size_t i = 0; i < compiler->n_all; i++) {
+                const struct rule *rule = table_rule(compiler, i);
 
-        compiler->rules = calloc(MAX(policy->n_rules, (size_t)1), sizeof(*compiler->rules));
+                n_matches += rule ? rule->n_ports : 0;
+        }
+
+        compiler->rules = calloc(MAX(compiler->n_all, (size_t)1), sizeof(*compiler->rules));
         compiler->matches = calloc(MAX(n_matches, (size_t)1), sizeof(*compiler->matches));
         if (!compiler->rules || !compiler->matches)
                 return -ENOMEM;
 
         n_matches = 0;
-        for (size_t i = 0; i < policy->n_rules; i++) {
-                const struct rule *rule = &policy->rules[i];
+        for (size_t i = 0; i < compiler->n_all; i++) {
+                const struct rule *rule = table_rule(compiler, i);
                 _cleanup_(port_set_clear) struct port_set ports = {0};
 
-                if (rule->domain)
+                if (!rule)
                         continue;
                 compiler->rules[i].matches = &compiler->matches[n_matches];
                 for (size_t j = 0; j < rule->n_ports; j++)
-                        if (port_set_add(&ports, rule->ports[j]) < 0)
+                        if ((!inbound || !rule->deny || range_is_whole(&rule->ports[j])) &&
+                            port_set_add(&ports, rule->ports[j]) < 0)
                                 return -ENOMEM;
                 /* Never more ranges than before: merging only joins. */
                 if (port_set_merge(&ports) < 0)
@@ -210,24 +246,25 @@ static void edge_add(struct compiler *compiler, const struct prefix *prefix, enu
 
 static int compile_edges(struct compiler *compiler)
 {
-        const struct policy *policy = compiler->policy;
         struct prefix ipv4 = {.length = 96};
         size_t n_edges = 1;
 
-        for (size_t i = 0; i < policy->n_rules; i++)
-                if (!policy->rules[i].domain)
-                        n_edges += 1 + policy->rules[i].n_except;
+        for (size_t i = 0; i < compiler->n_all; i++) {
+                const struct rule *rule = table_rule(compiler, i);
+
+                n_edges += rule ? 1 + rule->n_except : 0;
+        }
         compiler->edges = calloc(n_edges, sizeof(*compiler->edges));
         if (!compiler->edges)
                 return -ENOMEM;
 
         address_from_ipv4(&ipv4.address, 0);
         edge_add(compiler, &ipv4, EDGE_IPV4, 0);
-        for (size_t i = 0; i < policy->n_rules; i++) {
-                const struct rule *rule = &policy->rules[i];
-                bool empty = rule->domain != NULL;
+        for (size_t i = 0; i < compiler->n_all; i++) {
+                const struct rule *rule = table_rule(compiler, i);
+                bool empty = !rule || compiler->rules[i].n_matches == 0;
 
-                for (size_t j = 0; j < rule->n_except && !empty; j++)
+                for (size_t j = 0; !empty && j < rule->n_except; j++)
                         empty = prefix_covers(&rule->except[j], &rule->cidr);
                 if (empty)
                         continue;
@@ -245,7 +282,7 @@ static int compile_edges(struct compiler *compiler)
  */
 static bool rule_before(const struct compiler *compiler, __u32 a, __u32 b)
 {
-        const struct rule *x = &compiler->policy->rules[a], *y = &compiler->policy->rules[b];
+        const struct rule *x = policy_rule(compiler->policy, a), *y = policy_rule(compiler->policy, b);
 
         if (x->deny != y->deny)
                 return x->deny;
@@ -363,27 +400,26 @@ static int frame_list(struct compiler *compiler, const struct frame *frame, __u3
 
 static int emit(struct compiler *compiler, struct frame *frame)
 {
-        struct compiled_policy *compiled = compiler->compiled;
+        struct compiled_table *table = compiler->table;
 
-        if (compiled->n_prefixes == compiler->prefixes_capacity) {
+        if (table->n_prefixes == compiler->prefixes_capacity) {
                 size_t capacity = MAX(compiler->prefixes_capacity * 2, (size_t)16);
                 struct compiled_prefix *prefixes;
                 __u32 *parents;
 
-                prefixes = reallocarray(compiled->prefixes, capacity, sizeof(*prefixes));
+                prefixes = reallocarray(table->prefixes, capacity, sizeof(*prefixes));
                 if (!prefixes)
                         return -ENOMEM;
-                compiled->prefixes = prefixes;
-                parents = reallocarray(compiled->parents, capacity, sizeof(*parents));
+                table->prefixes = prefixes;
+                parents = reallocarray(table->parents, capacity, sizeof(*parents));
                 if (!parents)
                         return -ENOMEM;
-                compiled->parents = parents;
+                table->parents = parents;
                 compiler->prefixes_capacity = capacity;
         }
-        compiled->parents[compiled->n_prefixes] = frame->entry;
-        frame->entry = (__u32)compiled->n_prefixes;
-        compiled->prefixes[compiled->n_prefixes++] =
-                (struct compiled_prefix){.prefix = frame->prefix, .list = frame->list};
+        table->parents[table->n_prefixes] = frame->entry;
+        frame->entry = (__u32)table->n_prefixes;
+        table->prefixes[table->n_prefixes++] = (struct compiled_prefix){.prefix = frame->prefix, .list = frame->list};
         return 0;
 }
 
@@ -486,9 +522,25 @@ static int compile_domains(struct compiler *compiler)
         return 0;
 }
 
+static int compile_table(struct compiler *compiler, struct compiled_table *table, struct prefix *ret_prefix)
+{
+        int r;
+
+        table_clear(compiler);
+        compiler->table = table;
+        r = compile_rules(compiler);
+        if (r < 0)
+                return r;
+        r = compile_edges(compiler);
+        if (r < 0)
+                return r;
+        return compile_prefixes(compiler, ret_prefix);
+}
+
 int policy_compile(const struct policy *policy, struct prefix *ret_prefix, struct compiled_policy **ret)
 {
-        _cleanup_(compiler_clear) struct compiler compiler = {.policy = policy};
+        _cleanup_(compiler_clear) struct compiler compiler = {.policy = policy,
+                                                              .n_all = policy->n_rules + policy->n_ingress};
         __u32 list;
         int r;
 
@@ -506,15 +558,15 @@ int policy_compile(const struct policy *policy, struct prefix *ret_prefix, struc
         r = compile_classes(&compiler);
         if (r < 0)
                 return r;
-        r = compile_rules(&compiler);
+        r = compile_table(&compiler, &compiler.compiled->egress, ret_prefix);
         if (r < 0)
                 return r;
-        r = compile_edges(&compiler);
-        if (r < 0)
-                return r;
-        r = compile_prefixes(&compiler, ret_prefix);
-        if (r < 0)
-                return r;
+        /* Without an ingress rule nobody is let in anyhow: a long list of denies need not stand here again. */
+        if (policy->n_ingress > 0) {
+                r = compile_table(&compiler, &compiler.compiled->ingress, ret_prefix);
+                if (r < 0)
+                        return r;
+        }
         r = compile_domains(&compiler);
         if (r < 0)
                 return r;
@@ -523,24 +575,24 @@ int policy_compile(const struct policy *policy, struct prefix *ret_prefix, struc
         return 0;
 }
 
-__u32 compiled_policy_find(const struct compiled_policy *compiled, const struct address *address)
+__u32 compiled_table_find(const struct compiled_table *table, const struct address *address)
 {
-        size_t low = 0, high = compiled->n_prefixes;
+        size_t low = 0, high = table->n_prefixes;
         __u32 at;
 
         /* The first entry that begins after the address; the one before it covers it, or one around that does. */
         while (low < high) {
                 size_t middle = low + (high - low) / 2;
 
-                if (memcmp(compiled->prefixes[middle].prefix.address.bytes, address->bytes, 16) <= 0)
+                if (memcmp(table->prefixes[middle].prefix.address.bytes, address->bytes, 16) <= 0)
                         low = middle + 1;
                 else
                         high = middle;
         }
         if (low == 0)
                 return 0;
-        for (at = (__u32)(low - 1); at != UINT32_MAX; at = compiled->parents[at])
-                if (prefix_contains(&compiled->prefixes[at].prefix, address))
-                        return compiled->prefixes[at].list;
+        for (at = (__u32)(low - 1); at != UINT32_MAX; at = table->parents[at])
+                if (prefix_contains(&table->prefixes[at].prefix, address))
+                        return table->prefixes[at].list;
         return 0;
 }

@@ -12,6 +12,10 @@
  * limits. Where several names lead to an address, rules with limits are first: an unlimited name that shares it is no
  * way around them.
  *
+ * Inbound. Who may begin a flow to the agent is a table of its own (struct compiled_table, `ingress`), made in the same
+ * way of the ingress rules and of those denies that leave no port out: a deny of some remote ports says nothing about
+ * flows that begin there. The matches' ports are the agent's.
+ *
  * Denied names. A name's own allows lose the ports that a deny rule for that name takes away; a name that loses all of
  * them is not looked up. It stays a matter of the name: another allowed name on the same (shared) address keeps its
  * ports, as it does when the denied name was never looked up at all.
@@ -32,14 +36,19 @@ struct compiled_prefix {
         __u32 list; /* index into lists; lists are interned: equal lists are one */
 };
 
+/* Prefixes and what they lead to. */
+struct compiled_table {
+        struct compiled_prefix *prefixes; /* sorted by address, then length; hosts (length 128) included */
+        __u32 *parents; /* of each prefix: the next shorter one that covers it, UINT32_MAX: none; for _find() */
+        size_t n_prefixes;
+};
+
 struct compiled_policy {
         const struct policy *policy; /* borrowed: the config outlives it */
         __u32 word_flags;            /* enum word_flag of the policy (never WORD_QUARANTINE) */
         struct match_list **lists;   /* lists[0] is the empty list */
         size_t n_lists;
-        struct compiled_prefix *prefixes; /* sorted by address, then length; hosts (length 128) included */
-        __u32 *parents; /* of each prefix: the next shorter one that covers it, UINT32_MAX: none; for _find() */
-        size_t n_prefixes;
+        struct compiled_table egress, ingress;
         struct domain_set *allow_domains; /* values: rule indices */
         struct domain_set *deny_domains;
         __u16 *class_rules; /* which rule has this class of limits (struct match); [0] is RULE_NONE: the agent's alone
@@ -59,7 +68,7 @@ void compiled_policy_free(struct compiled_policy *compiled);
 __u16 compiled_policy_class(const struct compiled_policy *compiled, size_t rule);
 
 /* The list of the longest prefix that contains address: an index into lists, 0 when none does. O(log n). */
-__u32 compiled_policy_find(const struct compiled_policy *compiled, const struct address *address);
+__u32 compiled_table_find(const struct compiled_table *table, const struct address *address);
 
 /*
  * The complete list for an address that was learned under these names (canonical): denies that cover it, allows by the

@@ -222,7 +222,7 @@ static int buffer_list(const struct match_buffer *buffer, struct match_list **re
 int compiled_policy_learned_list(const struct compiled_policy *compiled, const struct address *address,
                                  const char *const *names, size_t n_names, struct match_list **ret)
 {
-        const struct match_list *by_cidr = compiled->lists[compiled_policy_find(compiled, address)];
+        const struct match_list *by_cidr = compiled->lists[compiled_table_find(&compiled->egress, address)];
         struct match_buffer buffer = {0};
         bool allowing = false;
         size_t n_denies;

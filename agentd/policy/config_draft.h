@@ -45,6 +45,7 @@ struct draft_limits {
 
 struct draft_rule {
         struct rule rule;
+        bool ingress; /* else egress or deny */
         struct place name_place;
         bool clash_reported, limits_reported;
 };
@@ -56,7 +57,7 @@ struct draft_policy {
         struct place place;
         struct draft_references extends;
         struct draft_policy **parents; /* as extends, once resolved; NULL: no such policy */
-        struct draft_rule *rules;      /* own: egress, then deny */
+        struct draft_rule *rules;      /* own: of egress, deny and ingress */
         size_t n_rules, capacity;
         int mode, loopback, metadata, allow_private;     /* -1: not said */
         struct draft_limits limits;                      /* own */

@@ -106,7 +106,7 @@ static const struct config_key policy_keys[] = {
         {"mode", config_read_word, POLICY(mode), mode_words},
         {"egress", config_read_egress, .flags = KEY_MAY_BE_NULL},
         {"deny", config_read_deny, .flags = KEY_MAY_BE_NULL},
-        {"ingress", config_read_ingress, .flags = KEY_MAY_BE_NULL | KEY_UNSUPPORTED},
+        {"ingress", config_read_ingress, .flags = KEY_MAY_BE_NULL},
         {"budget", config_read_budgets, POLICY(limits), .flags = KEY_MAY_BE_NULL},
         {"rate", config_read_rate, POLICY(limits)},
         {"bandwidth", config_read_bandwidth, .flags = KEY_HIDDEN},

@@ -277,10 +277,17 @@ static void build_policy(struct resolver *resolver, const struct draft_policy *d
                 loader->no_memory = true;
                 return;
         }
+        policy->ingress = calloc(MAX(list->n_items, (size_t)1), sizeof(*policy->ingress));
+        if (!policy->ingress) {
+                loader->no_memory = true;
+                return;
+        }
         if (config_build_limits(draft, policy) < 0)
                 loader->no_memory = true;
         for (size_t i = 0; i < list->n_items && !loader->no_memory; i++)
-                copy_rule(loader, &list->items[i]->rule, &policy->rules[policy->n_rules++]);
+                copy_rule(loader, &list->items[i]->rule,
+                          list->items[i]->ingress ? &policy->ingress[policy->n_ingress++]
+                                                  : &policy->rules[policy->n_rules++]);
 }
 
 static void resolve_policies(struct resolver *resolver)

@@ -111,6 +111,14 @@ static void refuse_limit(struct loader *loader, const struct config_key *key, co
                      key->name);
 }
 
+static void refuse_ingress_limit(struct loader *loader, const struct config_key *key, const struct yaml_node *node,
+                                 void *target)
+{
+        loader_error(loader, node->key,
+                     "'%s' in an ingress rule, whose bytes count to the budgets of the policy; write it there",
+                     key->name);
+}
+
 static const struct config_key deny_keys[] = {
         {"domain", read_domain},
         KEYS_WHERE,
@@ -120,7 +128,12 @@ static const struct config_key deny_keys[] = {
 };
 static const struct config_schema deny_schema = {"a deny rule", deny_keys, ARRAY_SIZE(deny_keys)};
 
-static const struct config_key ingress_keys[] = {KEYS_WHERE};
+static const struct config_key ingress_keys[] = {
+        KEYS_WHERE,
+        {"budget", refuse_ingress_limit, .flags = KEY_HIDDEN},
+        {"rate", refuse_ingress_limit, .flags = KEY_HIDDEN},
+        {"bandwidth", refuse_ingress_limit, .flags = KEY_HIDDEN},
+};
 static const struct config_schema ingress_schema = {"an ingress rule", ingress_keys, ARRAY_SIZE(ingress_keys)};
 
 static const char domain_expected[] = "expected a name such as example.com or *.example.com";
@@ -360,20 +373,17 @@ static void read_rule(struct loader *loader, const struct config_schema *schema,
                       const struct yaml_node *node, size_t number)
 {
         bool deny = schema == &deny_schema;
-        struct draft_rule item = {.rule.deny = deny};
+        struct draft_rule item = {.rule.deny = deny, .ingress = schema == &ingress_schema};
         struct rule_draft draft = {0};
         size_t n_errors = loader->n_errors;
 
         config_read_map(loader, schema, node, &draft);
         if (node->kind == YAML_KIND_MAP)
-                finish_rule(loader, node, &draft, &item.rule,
-                            schema == &ingress_schema ? "'cidr'" : "'domain' or 'cidr'", n_errors);
-        if (policy)
-                finish_limits(loader, &draft, policy->name, &item.rule);
+                finish_rule(loader, node, &draft, &item.rule, item.ingress ? "'cidr'" : "'domain' or 'cidr'", n_errors);
+        finish_limits(loader, &draft, policy->name, &item.rule);
         draft_limits_clear(&draft.limits);
 
-        /* Of an ingress rule the form is all that is wanted. */
-        if (!policy || loader->n_errors != n_errors || loader->no_memory ||
+        if (loader->n_errors != n_errors || loader->no_memory ||
             !loader_reserve(loader, &policy->rules, policy->n_rules, &policy->capacity, sizeof(*policy->rules))) {
                 free(draft.name);
                 rule_clear(&item.rule);
@@ -383,7 +393,11 @@ static void read_rule(struct loader *loader, const struct config_schema *schema,
         item.rule.id = draft.name;
         if (draft.name)
                 item.name_place = loader_place(loader, draft.name_node);
-        else if (asprintf(&item.rule.id, deny ? "%s#deny%zu" : "%s#%zu", policy->name, number) < 0) {
+        else if (asprintf(&item.rule.id, "%s#%s%zu", policy->name,
+                          deny           ? "deny"
+                          : item.ingress ? "in"
+                                         : "",
+                          number) < 0) {
                 item.rule.id = NULL;
                 loader->no_memory = true;
         }
@@ -414,5 +428,5 @@ void config_read_deny(struct loader *loader, const struct config_key *key, const
 void config_read_ingress(struct loader *loader, const struct config_key *key, const struct yaml_node *node,
                          void *target)
 {
-        read_rules(loader, key, &ingress_schema, NULL, node);
+        read_rules(loader, key, &ingress_schema, target, node);
 }

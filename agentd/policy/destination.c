@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /*
- * A destination as an operator types it: ADDRESS, CIDR or NAME, then :PORT, then /PROTOCOL.
+ * A destination as an operator types it: ADDRESS, CIDR or NAME, then :PORT, then /PROTOCOL; in:ADDRESS for one that
+ * wants in.
  */
 #include <errno.h>
 #include <stdarg.h>
@@ -122,14 +123,25 @@ static int parse_host(const char *host, struct destination *destination, char **
         return destination->name ? 0 : complain(ret_error, "no memory");
 }
 
+static const char inbound_prefix[] = "in:";
+
+/* A name may be `in` as well: "in:443" is its port. */
+static bool is_inbound(const char *text)
+{
+        return strncmp(text, inbound_prefix, strlen(inbound_prefix)) == 0 &&
+               strspn(text + strlen(inbound_prefix), "0123456789") != strcspn(text + strlen(inbound_prefix), "/");
+}
+
 int destination_parse(const char *text, struct destination *ret, char **ret_error)
 {
         _cleanup_(destination_clear) struct destination destination = {0};
         char copy[DESTINATION_TEXT_MAX], *host = copy;
+        bool inbound = is_inbound(text);
         int r;
 
         if (strnlen(text, sizeof(copy)) == sizeof(copy))
                 return complain(ret_error, "the destination is too long; a name has at most 253 characters");
+        text += inbound ? strlen(inbound_prefix) : 0;
         memcpy(copy, text, strlen(text) + 1);
 
         r = cut_protocol(copy, &destination, ret_error);
@@ -141,6 +153,9 @@ int destination_parse(const char *text, struct destination *ret, char **ret_erro
         r = parse_host(host, &destination, ret_error);
         if (r < 0)
                 return r;
+        if (inbound && destination.name)
+                return complain(ret_error, "'%s' is no address; who comes in is known by address or CIDR only", host);
+        destination.inbound = inbound;
         if (destination.has_port && destination.protocol == PROTOCOL_ICMP)
                 return complain(ret_error, "'%s': ICMP has no ports; leave ':%u' out", text, destination.port);
 

@@ -27,7 +27,7 @@ static __always_inline bool decide_learned(const void *context, __u32 agent_id, 
 {
         const struct explain_tables *tables = context;
 
-        if (!tables->learned.found)
+        if (!tables->learned.found || (version & POLICY_INGRESS))
                 return false;
         *ret_list = (__u32)LIST_LEARNED << INDEX_SHIFT;
         *ret_expires_ns = tables->learned.expires_ns;
@@ -38,7 +38,10 @@ static __always_inline __u32 decide_list(const void *context, __u32 version, con
 {
         const struct explain_tables *tables = context;
 
-        return compiled_policy_find(tables->input->compiled, address) << INDEX_SHIFT;
+        const struct compiled_policy *compiled = tables->input->compiled;
+
+        return compiled_table_find(version & POLICY_INGRESS ? &compiled->ingress : &compiled->egress, address)
+               << INDEX_SHIFT;
 }
 
 static __always_inline const struct match *decide_match(const void *context, __u32 index)

@@ -40,10 +40,14 @@ struct explain_input {
 
 void policy_explain(const struct explain_input *input, const struct flow *flow, struct verdict *ret);
 
-/* A DEST of the contract: address, CIDR or name, with optional :PORT and /PROTO ("[2001:db8::1]:443/udp"). */
+/*
+ * A DEST of the contract: address, CIDR or name, with optional :PORT and /PROTO ("[2001:db8::1]:443/udp"). With "in:"
+ * before an address or CIDR it is who wants in, and the port is the agent's.
+ */
 struct destination {
         char *name;           /* canonical; NULL for an address or CIDR */
         struct prefix prefix; /* when name is NULL */
+        bool inbound;
         bool has_port;
         __u16 port;
         __u8 protocol; /* enum protocol_bit; 0: not said (TCP is meant when a port is given or any is enough) */

@@ -23,11 +23,17 @@ void judgement_clear(struct judgement *judgement)
         port_set_clear(&judgement->ports);
 }
 
+/* flags: FLOW_INBOUND makes port the agent's. */
 static struct verdict judge_port(const struct explain_input *input, const struct address *address, __u8 protocol,
                                  __u16 port, __u8 flags)
 {
-        struct flow flow = {.remote = *address, .port = port, .protocol = protocol, .flags = flags};
+        struct flow flow = {.remote = *address, .protocol = protocol, .flags = flags};
         struct verdict verdict;
+
+        if (flags & FLOW_INBOUND)
+                flow.local_port = port;
+        else
+                flow.port = port;
 
         if (address_is_loopback(address))
                 flow.flags |= FLOW_LOOPBACK;
@@ -50,20 +56,26 @@ static int number_compare(const void *a, const void *b)
         return x < y ? -1 : x > y;
 }
 
+static const struct compiled_table *judged_table(const struct explain_input *input, bool inbound)
+{
+        return inbound ? &input->compiled->ingress : &input->compiled->egress;
+}
+
 /* Every port of protocols that is allowed at this address. Port 53, which is agentd's own, is passed over. */
-static int allowed_ports(const struct explain_input *input, const struct address *address, __u8 protocols,
+static int allowed_ports(const struct explain_input *input, const struct address *address, __u8 protocols, bool inbound,
                          struct port_set *ports)
 {
         const struct compiled_policy *compiled = input->compiled;
+        const struct compiled_table *table = judged_table(input, inbound);
         __u32 edges[EDGES_MAX] = {0};
         size_t n_edges = 1;
         struct address inner;
 
-        edges_add(edges, &n_edges, compiled->lists[compiled_policy_find(compiled, address)]);
-        if (input->learned)
+        edges_add(edges, &n_edges, compiled->lists[compiled_table_find(table, address)]);
+        if (input->learned && !inbound)
                 edges_add(edges, &n_edges, input->learned(input->learned_context, address).list);
         if (address_embedded(address, &inner))
-                edges_add(edges, &n_edges, compiled->lists[compiled_policy_find(compiled, &inner)]);
+                edges_add(edges, &n_edges, compiled->lists[compiled_table_find(table, &inner)]);
         if (address_is_loopback(address)) { /* the listeners' ports are nobody's */
                 edges[n_edges++] = LISTENER_PORT_FIRST;
                 edges[n_edges++] = LISTENER_PORT_FIRST + LISTENER_PORT_COUNT;
@@ -75,11 +87,12 @@ static int allowed_ports(const struct explain_input *input, const struct address
                         continue;
                 for (size_t i = 0; i < n_edges; i++) {
                         __u32 low = edges[i], high = i + 1 < n_edges ? edges[i + 1] - 1 : 65535;
-                        __u32 probe = low == 53 && protocol != PROTOCOL_ICMP ? 54 : low;
+                        __u32 probe = low == 53 && protocol != PROTOCOL_ICMP && !inbound ? 54 : low;
 
                         if (low > 65535 || (i + 1 < n_edges && edges[i + 1] == low) || probe > high)
                                 continue;
-                        if (judge_port(input, address, protocol, (__u16)probe, 0).action != VERDICT_ALLOW)
+                        if (judge_port(input, address, protocol, (__u16)probe, inbound ? FLOW_INBOUND : 0).action !=
+                            VERDICT_ALLOW)
                                 continue;
                         if (port_set_add(ports, (struct port_range){(__u16)low, (__u16)high, protocol}) < 0)
                                 return -ENOMEM;
@@ -200,7 +213,7 @@ static int address_list_add_prefix(struct address_list *list, const struct prefi
 }
 
 /* Addresses of the prefix among which every answer occurs that any of its addresses gets. */
-static int address_list_fill(struct address_list *list, const struct compiled_policy *compiled)
+static int address_list_fill(struct address_list *list, const struct compiled_table *table)
 {
         static const char *const classes[] = {
                 "0.0.0.0/0",
@@ -240,8 +253,8 @@ static int address_list_fill(struct address_list *list, const struct compiled_po
                 if (r == 0)
                         r = address_list_add_prefix(list, &class);
         }
-        for (size_t i = 0; r == 0 && i < compiled->n_prefixes; i++)
-                r = address_list_add_prefix(list, &compiled->prefixes[i].prefix);
+        for (size_t i = 0; r == 0 && i < table->n_prefixes; i++)
+                r = address_list_add_prefix(list, &table->prefixes[i].prefix);
         return r;
 }
 
@@ -254,24 +267,26 @@ static int judge_addresses(const struct explain_input *input, const struct desti
         /* What is said of a destination without a port that is denied: what its likeliest use would meet. */
         __u8 protocol = asked == ANY_PROTOCOL ? PROTOCOL_TCP : asked;
         __u16 port = destination->has_port ? destination->port : protocol == PROTOCOL_ICMP ? 0 : 443;
+        __u8 begun = destination->inbound ? FLOW_INBOUND : 0;
         int r;
 
         for (size_t i = 0; i < list->n_items; i++) {
                 const struct address *address = &list->items[i];
-                struct verdict verdict = judge_port(input, address, protocol, port, FLOW_SYSCALL);
+                struct verdict verdict = judge_port(input, address, protocol, port, begun ?: FLOW_SYSCALL);
 
                 if (i == 0 || (judgement->verdict.action == VERDICT_ALLOW && verdict.action != VERDICT_ALLOW)) {
                         judgement->verdict = verdict;
                         judgement->address = *address;
                 }
                 if (destination->has_port) {
-                        judgement->udp_too = (i == 0 || judgement->udp_too) && !destination->protocol &&
-                                             judge_port(input, address, PROTOCOL_UDP, port, 0).action == VERDICT_ALLOW;
+                        judgement->udp_too =
+                                (i == 0 || judgement->udp_too) && !destination->protocol &&
+                                judge_port(input, address, PROTOCOL_UDP, port, begun).action == VERDICT_ALLOW;
                         continue;
                 }
                 _cleanup_(port_set_clear) struct port_set ports = {0};
 
-                r = allowed_ports(input, address, asked, &ports);
+                r = allowed_ports(input, address, asked, destination->inbound, &ports);
                 if (r < 0)
                         return r;
                 if (i == 0) {
@@ -288,8 +303,9 @@ static int judge_addresses(const struct explain_input *input, const struct desti
                 __u8 bit = range->protocols & (__u8)-range->protocols;
 
                 judgement->address = list->items[0];
-                judgement->verdict = judge_port(input, &judgement->address, bit,
-                                                range->low == 53 && bit != PROTOCOL_ICMP ? 54 : range->low, 0);
+                judgement->verdict =
+                        judge_port(input, &judgement->address, bit,
+                                   range->low == 53 && bit != PROTOCOL_ICMP && !begun ? 54 : range->low, begun);
         }
         return 0;
 }
@@ -381,7 +397,7 @@ int destination_judge(const struct explain_input *input, const struct destinatio
         if (destination->name) {
                 r = judge_name(input, destination, &judgement);
         } else {
-                r = address_list_fill(&list, input->compiled);
+                r = address_list_fill(&list, judged_table(input, destination->inbound));
                 if (r == 0)
                         r = judge_addresses(input, destination, &list, &judgement);
         }

@@ -27,7 +27,10 @@ static void policy_free(struct policy *policy)
                 return;
         for (size_t i = 0; i < policy->n_rules; i++)
                 rule_clear(&policy->rules[i]);
+        for (size_t i = 0; i < policy->n_ingress; i++)
+                rule_clear(&policy->ingress[i]);
         budgets_free(policy->budgets, policy->n_budgets);
+        free(policy->ingress);
         free(policy->rules);
         free(policy->name);
         free(policy);
@@ -58,6 +61,13 @@ void config_free(struct config *config)
         free(config->files);
         free(config->path);
         free(config);
+}
+
+const struct rule *policy_rule(const struct policy *policy, size_t number)
+{
+        if (number < policy->n_rules)
+                return &policy->rules[number];
+        return number - policy->n_rules < policy->n_ingress ? &policy->ingress[number - policy->n_rules] : NULL;
 }
 
 const struct policy *config_find_policy(const struct config *config, const char *name)

@@ -52,7 +52,8 @@ struct rate {
 
 /* One rule of a policy, its own or inherited. domain or cidr: exactly one. */
 struct rule {
-        char *id; /* `name`, else POLICY#N (N: from 1, position in that policy's egress list); denies: POLICY#denyN */
+        char *id; /* `name`, else POLICY#N (N: from 1, position in that policy's egress list); denies: POLICY#denyN;
+                     ingress: POLICY#inN */
         bool deny;
         char *domain; /* canonical pattern; NULL for a cidr rule */
         struct prefix cidr;
@@ -78,6 +79,9 @@ struct policy {
         struct rule *rules; /* flattened: inherited first (in the order of `extends`), then own; a rule's index is its
                                number */
         size_t n_rules;
+        struct rule *ingress; /* likewise: who may begin a flow to which of the agent's own ports. cidr rules without
+                                 limits; their numbers follow those of `rules` */
+        size_t n_ingress;
         struct budget *budgets; /* of the agent as a whole: inherited ones that no own one replaces (same period,
                                    directions and sharing), then own */
         size_t n_budgets;
@@ -122,7 +126,8 @@ struct config {
 };
 
 void config_free(struct config *config);
-void rule_clear(struct rule *rule); /* what it owns; not the rule itself */
+void rule_clear(struct rule *rule);                                         /* what it owns; not the rule itself */
+const struct rule *policy_rule(const struct policy *policy, size_t number); /* NULL: none */
 const struct policy *config_find_policy(const struct config *config, const char *name); /* NULL: none */
 
 const char *verdict_reason_to_string(enum verdict_reason reason); /* "no_rule", ...; never NULL */

@@ -90,19 +90,20 @@ static json_t *ports_json(const struct rule *rule)
         return list;
 }
 
-static json_t *rule_json(const struct rule *rule)
+static json_t *rule_json(const struct rule *rule, const char *direction)
 {
         char buffer[PREFIX_TEXT_MAX];
         json_t *except = json_array();
 
         for (size_t i = 0; except && i < rule->n_except; i++)
                 json_array_append_new(except, json_string(prefix_format(&rule->except[i], buffer)));
-        return json_pack("{s:o,s:s,s:o,s:o,s:o,s:o,s:o,s:o,s:o,s:i,s:i}", "id", text_json(rule->id), "action",
-                         rule->deny ? "deny" : "allow", "domain", text_json(rule->domain), "cidr",
-                         rule->domain ? json_null() : json_string(prefix_format(&rule->cidr, buffer)), "except", except,
-                         "ports", ports_json(rule), "budget", report_budgets_json(rule->budgets, rule->n_budgets),
-                         "rate", report_rate_json(&rule->rate, "connections"), "file", text_json(rule->place.file),
-                         "line", (int)rule->place.line, "column", (int)rule->place.column);
+        return json_pack("{s:o,s:s,s:s,s:o,s:o,s:o,s:o,s:o,s:o,s:o,s:i,s:i}", "id", text_json(rule->id), "action",
+                         rule->deny ? "deny" : "allow", "direction", direction, "domain", text_json(rule->domain),
+                         "cidr", rule->domain ? json_null() : json_string(prefix_format(&rule->cidr, buffer)), "except",
+                         except, "ports", ports_json(rule), "budget",
+                         report_budgets_json(rule->budgets, rule->n_budgets), "rate",
+                         report_rate_json(&rule->rate, "connections"), "file", text_json(rule->place.file), "line",
+                         (int)rule->place.line, "column", (int)rule->place.column);
 }
 
 json_t *report_policy_json(const struct config *config, const struct policy *policy)
@@ -116,7 +117,9 @@ json_t *report_policy_json(const struct config *config, const struct policy *pol
         for (int deny = 1; deny >= 0; deny--)
                 for (size_t i = 0; rules && i < policy->n_rules; i++)
                         if (policy->rules[i].deny == deny)
-                                json_array_append_new(rules, rule_json(&policy->rules[i]));
+                                json_array_append_new(rules, rule_json(&policy->rules[i], "egress"));
+        for (size_t i = 0; rules && i < policy->n_ingress; i++)
+                json_array_append_new(rules, rule_json(&policy->ingress[i], "ingress"));
         return json_pack("{s:o,s:s,s:s,s:s,s:b,s:o,s:o,s:o,s:i,s:o,s:o}", "name", text_json(policy->name), "mode",
                          policy->audit ? "audit" : "enforce", "loopback", policy->loopback_allow ? "allow" : "deny",
                          "metadata", policy->metadata_allow ? "allow" : "deny", "allow_private", policy->allow_private,
@@ -160,8 +163,12 @@ static void print_rule(const json_t *rule, FILE *out)
         const char *domain = text_of(rule, "domain");
         const json_t *except = json_object_get(rule, "except");
 
-        fprintf(out, "  %-5s  %-6s  %-32s  ", text_of(rule, "action"), *domain ? "domain" : "cidr",
-                *domain ? domain : text_of(rule, "cidr"));
+        fprintf(out, "  %-5s  %-6s  %-32s  %s", text_of(rule, "action"),
+                *domain                                              ? "domain"
+                : strcmp(text_of(rule, "direction"), "ingress") == 0 ? "from"
+                                                                     : "cidr",
+                *domain ? domain : text_of(rule, "cidr"),
+                strcmp(text_of(rule, "direction"), "ingress") == 0 ? "to the agent's " : "");
         print_ports(json_object_get(rule, "ports"), out);
         for (size_t i = 0; i < json_array_size(except); i++)
                 fprintf(out, "%s%s", i == 0 ? "  except " : ", ", json_string_value(json_array_get(except, i)));

@@ -38,6 +38,7 @@ struct report_learned {
  * The verdict for one destination:
  *
  *     {destination, policy, mode, verdict: allow | deny | redirect, allowed, reason, address, name, protocol, port,
+ *      direction: egress, or ingress for a destination that wants in,
  *      ports: those that are allowed, where none was asked for, rule, file, line, column, expires_in_s,
  *      budgets: [{scope, limit, per, direction, shared, policy, used, left}], budget_left: the smallest `left`,
  *      detail: a sentence, suggestion: the YAML lines that would allow it}

@@ -61,7 +61,7 @@ static json_t *ports_json(const struct port_set *ports)
 
 static const struct rule *verdict_rule(const struct policy *policy, const struct verdict *verdict)
 {
-        return verdict->rule < policy->n_rules ? &policy->rules[verdict->rule] : NULL;
+        return verdict->rule != RULE_NONE ? policy_rule(policy, verdict->rule) : NULL;
 }
 
 /* The sentence that explains. */
@@ -107,6 +107,16 @@ static void write_detail(const struct explain_input *input, const struct destina
                 snprintf(text, TEXT_MAX, "deny rule '%s' forbids it, and deny wins over every allow; narrow that rule",
                          rule ? rule->id : "?");
                 break;
+        case REASON_INGRESS:
+                if (judgement->udp_too)
+                        snprintf(text, TEXT_MAX, "no ingress rule lets it in over TCP; the agent's port %u/udp is open",
+                                 destination->port);
+                else if (destination->prefix.length < 128)
+                        snprintf(text, TEXT_MAX, "no ingress rule lets %s of it in",
+                                 address_format(&judgement->address, address));
+                else
+                        snprintf(text, TEXT_MAX, "no ingress rule lets it in");
+                break;
         case REASON_METADATA:
                 snprintf(text, TEXT_MAX, "a cloud metadata address; that takes 'metadata: allow' and a rule");
                 break;
@@ -129,7 +139,7 @@ static void write_detail(const struct explain_input *input, const struct destina
         }
 }
 
-/* The rule as its author would write it, under `egress`. */
+/* The rule as its author would write it, under `egress` or `ingress`. */
 static void write_rule(const struct destination *destination, const char *indent, char *text, size_t size)
 {
         char prefix[PREFIX_TEXT_MAX];
@@ -153,7 +163,8 @@ static bool write_suggestion(const struct explain_input *input, const struct des
         const struct rule *rule = verdict_rule(input->compiled->policy, verdict);
         char lines[TEXT_MAX - 64], prefix[PREFIX_TEXT_MAX], hole[PREFIX_TEXT_MAX];
 
-        if (verdict->action != VERDICT_DENY || (destination->has_port && destination->port == 53))
+        if (verdict->action != VERDICT_DENY ||
+            (destination->has_port && destination->port == 53 && !destination->inbound))
                 return false;
         switch (verdict->reason) {
         case REASON_NO_RULE:
@@ -161,9 +172,14 @@ static bool write_suggestion(const struct explain_input *input, const struct des
                 write_rule(destination, "  ", lines, sizeof(lines));
                 snprintf(text, TEXT_MAX, "egress:\n%s", lines);
                 return true;
+        case REASON_INGRESS:
+                write_rule(destination, "  ", lines, sizeof(lines));
+                snprintf(text, TEXT_MAX, "ingress:\n%s", lines);
+                return true;
         case REASON_METADATA:
                 write_rule(destination, "  ", lines, sizeof(lines));
-                snprintf(text, TEXT_MAX, "metadata: allow\negress:\n%s", lines);
+                snprintf(text, TEXT_MAX, "metadata: allow\n%s:\n%s", destination->inbound ? "ingress" : "egress",
+                         lines);
                 return true;
         case REASON_LOOPBACK:
                 snprintf(text, TEXT_MAX, "loopback: allow\n");
@@ -219,6 +235,7 @@ json_t *report_explain_json(const struct explain_input *input, const struct dest
         set_text(explain, "reason", verdict->action == VERDICT_DENY ? verdict_reason_to_string(verdict->reason) : NULL);
         set_text(explain, "address", destination->name ? NULL : prefix_format(&destination->prefix, prefix));
         set_text(explain, "name", destination->name ? destination->name : learned ? learned->name : NULL);
+        set_text(explain, "direction", destination->inbound ? "ingress" : "egress");
         set_text(explain, "protocol", protocol_to_string(asked_protocol(destination)));
         set_number(explain, "port", destination->has_port, destination->port);
         json_object_set_new(explain, "ports", destination->has_port ? json_null() : ports_json(&judgement.ports));

@@ -11,14 +11,16 @@ enum flow_flag {
         FLOW_LOOPBACK = 2,    /* it stays inside the host: loopback address and, for a packet, the loopback device */
         FLOW_SYSCALL = 4,     /* judged at a system call: a look-up can still be redirected */
         FLOW_FRAGMENT = 8,    /* a fragment after the first: it has no ports */
+        FLOW_INBOUND = 16,    /* begun by the remote end: ingress rules judge it, in both directions */
 };
 
 struct flow {
         struct address remote;
-        __u16 port;    /* of the remote end, host order; 0 where there is none */
-        __u8 protocol; /* one bit of enum protocol_bit */
-        __u8 flags;    /* enum flow_flag */
-        __u32 set;     /* of its limits, where a program hands it on; the engine does not read it */
+        __u16 port;       /* of the remote end, host order; 0 where there is none */
+        __u8 protocol;    /* one bit of enum protocol_bit */
+        __u8 flags;       /* enum flow_flag */
+        __u16 local_port; /* the agent's own, host order: FLOW_INBOUND is judged by it; else of no meaning */
+        __u16 set;        /* of its limits, where a program hands it on; the engine does not read it */
 };
 ABI_SIZE(struct flow, 24);
 

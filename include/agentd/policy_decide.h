@@ -4,15 +4,17 @@
  *
  * Plain values in, a verdict out; compiled by both compilers. Where the tables are differs (maps in the kernel, a
  * compiled policy in user space): whoever includes this file defines the three look-ups that it declares.
- * decide_learned() is false when this agent has not learned the address under this version; decide_list() is 0 (the
- * empty list) when no prefix covers it; decide_match() is NULL for an index out of range, which denies.
+ * decide_learned() is false when this agent has not learned the address under this version (and never under one of
+ * ingress rules); decide_list() is 0 (the empty list) when no prefix covers it; decide_match() is NULL for an index out
+ * of range, which denies.
  * And it defines how to loop: decide_each(), a plain loop in user space, bpf_loop() in the kernel, where 128 unrolled
  * iterations would cost half a second of verification for each program.
  *
  * Order: no policy, quarantine, the DNS redirect, metadata, deny rules, loopback (but for agentd's ports there), allow
- * rules (learned and CIDR),
- * default deny. The redirect stands before metadata and deny rules, because a look-up is answered by agentd whichever
- * server it names (a metadata address among them): not one byte goes there.
+ * rules (learned and CIDR), default deny. A flow that began outside (FLOW_INBOUND) has its own list for each address,
+ * with the agent's ports in the matches: denies of every port, then ingress rules; no names, no redirect. The redirect
+ * stands before metadata and deny rules, because a look-up is answered by agentd whichever server it names (a metadata
+ * address among them): not one byte goes there.
  */
 #pragma once
 
@@ -115,6 +117,12 @@ static __always_inline bool decide_is_listener_port(const struct flow *flow)
                (__u16)(flow->port - LISTENER_PORT_FIRST) < LISTENER_PORT_COUNT;
 }
 
+/* Loopback has its own switch, whoever began. */
+static __always_inline bool decide_is_inbound(const struct flow *flow)
+{
+        return (flow->flags & (FLOW_INBOUND | FLOW_LOOPBACK)) == FLOW_INBOUND;
+}
+
 /*
  * word: the agent's state word, read once by the caller. now_ns: CLOCK_BOOTTIME. *verdict is written on every path.
  */
@@ -123,7 +131,7 @@ static __always_inline void policy_decide(const void *tables, __u32 agent_id, __
 {
         struct decide_walk walk = {
                 .now_ns = now_ns,
-                .port = flow->port,
+                .port = decide_is_inbound(flow) ? flow->local_port : flow->port,
                 .protocol = flow->protocol,
                 .flags = flow->flags,
                 .rule = RULE_NONE,
@@ -142,6 +150,9 @@ static __always_inline void policy_decide(const void *tables, __u32 agent_id, __
         if (version == 0)
                 return;
 
+        if (decide_is_inbound(flow))
+                version |= POLICY_INGRESS;
+
         verdict->reason = REASON_QUARANTINE;
         if (flags & WORD_QUARANTINE)
                 return;
@@ -150,7 +161,8 @@ static __always_inline void policy_decide(const void *tables, __u32 agent_id, __
         if (!(flow->protocol & (PROTOCOL_TCP | PROTOCOL_UDP | PROTOCOL_ICMP)))
                 return;
 
-        if (flow->port == 53 && (flow->protocol & (PROTOCOL_TCP | PROTOCOL_UDP)) && !(flow->flags & FLOW_FRAGMENT)) {
+        if (!(version & POLICY_INGRESS) && flow->port == 53 && (flow->protocol & (PROTOCOL_TCP | PROTOCOL_UDP)) &&
+            !(flow->flags & FLOW_FRAGMENT)) {
                 /* Names are agentd's: what reaches a packet hook with this port has evaded the redirect. */
                 verdict->reason = REASON_NO_RULE;
                 if (flow->flags & FLOW_SYSCALL)
@@ -199,7 +211,7 @@ static __always_inline void policy_decide(const void *tables, __u32 agent_id, __
                 return;
         }
 
-        verdict->reason = REASON_NO_RULE;
+        verdict->reason = version & POLICY_INGRESS ? REASON_INGRESS : REASON_NO_RULE;
         if (walk.outcome != DECIDE_NONE)
                 return;
         verdict->rule = walk.rule;

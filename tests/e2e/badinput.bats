@@ -268,12 +268,6 @@ policies:
     egress:
       - {cidr: 10.0.0.1, bandwidth: 10Mbit}
 YAML
-        check_fails 4 'ingress' 4 <<'YAML'
-version: 1
-policies:
-  main:
-    ingress: [{cidr: 10.0.0.0/8}]
-YAML
         # An error that is an error everywhere outranks it.
         check_fails 4 'bytes' 2 <<'YAML'
 version: 1

@@ -361,8 +361,8 @@ static void check_case(const struct policy *policy, const struct compiled_policy
 
 static void check_shape(const struct compiled_policy *compiled)
 {
-        for (size_t i = 0; i < compiled->n_prefixes; i++) {
-                const struct compiled_prefix *entry = &compiled->prefixes[i];
+        for (size_t i = 0; i < compiled->egress.n_prefixes; i++) {
+                const struct compiled_prefix *entry = &compiled->egress.prefixes[i];
                 const struct match_list *list = compiled->lists[entry->list];
                 struct prefix masked = entry->prefix;
                 bool allows = false;
@@ -379,10 +379,10 @@ static void check_shape(const struct compiled_policy *compiled)
                 }
                 if (i > 0) {
                         int order =
-                                memcmp(compiled->prefixes[i - 1].prefix.address.bytes, entry->prefix.address.bytes, 16);
+                                memcmp(compiled->egress.prefixes[i - 1].prefix.address.bytes, entry->prefix.address.bytes, 16);
 
                         assert_true(order < 0 ||
-                                    (order == 0 && compiled->prefixes[i - 1].prefix.length < entry->prefix.length));
+                                    (order == 0 && compiled->egress.prefixes[i - 1].prefix.length < entry->prefix.length));
                 }
         }
         assert_int_equal(compiled->lists[0]->n_matches, 0);
@@ -491,7 +491,7 @@ static void an_empty_policy_allows_nothing(void **state)
         __u16 rule;
 
         assert_int_equal(policy_compile(policy, NULL, &compiled), 0);
-        assert_int_equal(compiled->n_prefixes, 0);
+        assert_int_equal(compiled->egress.n_prefixes, 0);
         assert_int_equal(verdict_of(compiled, "192.0.2.1", &rule), REASON_NO_RULE);
         assert_int_equal(verdict_of(compiled, "::1", &rule), REASON_NO_RULE);
         compiled_policy_free(compiled);
@@ -640,9 +640,9 @@ static void a_hundred_thousand_prefixes_take_no_square(void **state)
         start = seconds();
         assert_int_equal(policy_compile(&policy, NULL, &compiled), 0);
         start = seconds() - start;
-        print_message("%d rules: %zu entries, %zu lists, %.3f s\n", N, compiled->n_prefixes, compiled->n_lists, start);
+        print_message("%d rules: %zu entries, %zu lists, %.3f s\n", N, compiled->egress.n_prefixes, compiled->n_lists, start);
         assert_true(start < 5); /* under the sanitizers on a busy machine; n^2 would take minutes */
-        assert_int_equal(compiled->n_prefixes, N + 1);
+        assert_int_equal(compiled->egress.n_prefixes, N + 1);
         compiled_policy_free(compiled);
         free(rules);
 }
