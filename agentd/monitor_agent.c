@@ -280,10 +280,19 @@ int monitor_socket_verdict(struct monitor *monitor, const struct monitor_agent *
                                 .remote = socket->remote,
                                 .port = socket->remote_port,
                                 .protocol = socket->ip_protocol == IPPROTO_TCP ? PROTOCOL_TCP : PROTOCOL_UDP,
-                                .flags = FLOW_ESTABLISHED | (address_is_loopback(&socket->remote) ? FLOW_LOOPBACK : 0),
+                                .flags = FLOW_ESTABLISHED | (address_is_loopback(&socket->remote) ? FLOW_LOOPBACK : 0) |
+                                         (socket->marked ? FLOW_INBOUND : 0),
+                                .local_port = socket->local_port,
                         },
         };
         return datapath_verdict(monitor->datapath, question);
+}
+
+/* A UDP socket that is connected to who was let in. */
+static bool socket_may_be_inbound(const struct doomed_context *doomed, struct verdict_question *question)
+{
+        question->flow.flags |= FLOW_INBOUND;
+        return datapath_verdict(doomed->monitor->datapath, question) < 0 || question->verdict.action != VERDICT_DENY;
 }
 
 static bool socket_doomed(void *context, const struct sock_diag_socket *socket)
@@ -301,8 +310,11 @@ static bool socket_doomed(void *context, const struct sock_diag_socket *socket)
                         if (socket->remote_port == entry->dns_ports[i])
                                 return false;
         }
-        return monitor_socket_verdict(doomed->monitor, doomed->agent, socket, &question) == 0 &&
-               question.verdict.action == VERDICT_DENY;
+        if (monitor_socket_verdict(doomed->monitor, doomed->agent, socket, &question) < 0 ||
+            question.verdict.action != VERDICT_DENY)
+                return false;
+        /* Whether a remote end has begun it only the kernel knows: it is not ended while it may have. */
+        return socket->ip_protocol != IPPROTO_UDP || !socket_may_be_inbound(doomed, &question);
 }
 
 void monitor_sockets_destroy_if(struct monitor *monitor, struct monitor_agent *agent,
@@ -318,6 +330,8 @@ void monitor_sockets_destroy_if(struct monitor *monitor, struct monitor_agent *a
                 size_t n = 0;
                 int r = sock_diag_open(listener->netns_fd, &diag);
 
+                if (r == 0)
+                        sock_diag_mark(diag, datapath_inbound_fd(monitor->datapath));
                 if (r == 0)
                         r = sock_diag_destroy_each(diag, ids, n_ids, doomed, context, &n);
                 if (r < 0)

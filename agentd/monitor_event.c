@@ -83,9 +83,11 @@ static void on_verdict(void *context, const void *data, size_t size)
         }
         policy = monitor_policy_version(monitor, record->version);
         if (policy) {
+                const struct rule *rule = record->rule != RULE_NONE ? policy_rule(policy->policy, record->rule) : NULL;
+
                 (void)snprintf(event.policy, sizeof(event.policy), "%.63s", policy->policy->name);
-                if (record->rule < policy->policy->n_rules)
-                        (void)snprintf(event.rule, sizeof(event.rule), "%s", policy->policy->rules[record->rule].id);
+                if (rule)
+                        (void)snprintf(event.rule, sizeof(event.rule), "%s", rule->id);
         }
         event.audit = record->action == VERDICT_ALLOW;
         event_bus_publish(monitor->bus, &event);

@@ -71,10 +71,13 @@ static bool rule_equal(const struct rule *a, const struct rule *b)
 
 static bool policy_rules_equal(const struct policy *a, const struct policy *b)
 {
-        if (a->n_rules != b->n_rules)
+        if (a->n_rules != b->n_rules || a->n_ingress != b->n_ingress)
                 return false;
         for (size_t i = 0; i < a->n_rules; i++)
                 if (!rule_equal(&a->rules[i], &b->rules[i]) || !rule_limits_equal(&a->rules[i], &b->rules[i]))
+                        return false;
+        for (size_t i = 0; i < a->n_ingress; i++)
+                if (!rule_equal(&a->ingress[i], &b->ingress[i]))
                         return false;
         return true;
 }
@@ -90,11 +93,11 @@ struct rule_changes {
         size_t added, removed, limited; /* limited: there before and now, with other limits */
 };
 
-static const struct rule *rule_find_equal(const struct policy *policy, const struct rule *rule)
+static const struct rule *rule_find_equal(const struct rule *rules, size_t n_rules, const struct rule *rule)
 {
-        for (size_t i = 0; i < policy->n_rules; i++)
-                if (rule_equal(&policy->rules[i], rule))
-                        return &policy->rules[i];
+        for (size_t i = 0; i < n_rules; i++)
+                if (rule_equal(&rules[i], rule))
+                        return &rules[i];
         return NULL;
 }
 
@@ -103,13 +106,17 @@ static struct rule_changes count_rules(const struct policy *old, const struct po
         struct rule_changes changes = {0};
 
         for (size_t i = 0; i < new->n_rules; i++) {
-                const struct rule *before = rule_find_equal(old, &new->rules[i]);
+                const struct rule *before = rule_find_equal(old->rules, old->n_rules, &new->rules[i]);
 
                 changes.added += !before;
                 changes.limited += before && !rule_limits_equal(before, &new->rules[i]);
         }
         for (size_t i = 0; i < old->n_rules; i++)
-                changes.removed += !rule_find_equal(new, &old->rules[i]);
+                changes.removed += !rule_find_equal(new->rules, new->n_rules, &old->rules[i]);
+        for (size_t i = 0; i < new->n_ingress; i++)
+                changes.added += !rule_find_equal(old->ingress, old->n_ingress, &new->ingress[i]);
+        for (size_t i = 0; i < old->n_ingress; i++)
+                changes.removed += !rule_find_equal(new->ingress, new->n_ingress, &old->ingress[i]);
         return changes;
 }
 
@@ -124,8 +131,9 @@ static void policy_change_add(json_t *changes, const struct policy *old, const s
         char rules[64] = "", mode[32] = "", limits[64] = "", detail[192];
         struct rule_changes count = {0};
 
-        if (old->n_rules + new->n_rules > 4000)
-                (void)snprintf(rules, sizeof(rules), ", %zu rules before, %zu now", old->n_rules, new->n_rules);
+        if (old->n_rules + new->n_rules + old->n_ingress + new->n_ingress > 4000)
+                (void)snprintf(rules, sizeof(rules), ", %zu rules before, %zu now", old->n_rules + old->n_ingress,
+                               new->n_rules + new->n_ingress);
         else
                 count = count_rules(old, new);
         if (count.added + count.removed > 0)

@@ -60,13 +60,13 @@ void verb_policy_list(void *context, struct control_request *request, const json
 
                 for (size_t k = 0; k < policy->n_rules; k++)
                         denies += policy->rules[k].deny;
-                (void)json_array_append_new(policies, json_pack("{s:s,s:s,s:I,s:I,s:I,s:s,s:i}", "name", policy->name,
-                                                                "mode", policy->audit ? "audit" : "enforce", "rules",
-                                                                (json_int_t)(policy->n_rules - denies), "denies",
-                                                                (json_int_t)denies, "agents",
-                                                                (json_int_t)agents_of(daemon, policy->name, NULL),
-                                                                "file", policy->place.file ? policy->place.file : "",
-                                                                "line", (int)policy->place.line));
+                (void)json_array_append_new(
+                        policies,
+                        json_pack("{s:s,s:s,s:I,s:I,s:I,s:I,s:s,s:i}", "name", policy->name, "mode",
+                                  policy->audit ? "audit" : "enforce", "rules", (json_int_t)(policy->n_rules - denies),
+                                  "denies", (json_int_t)denies, "ingress", (json_int_t)policy->n_ingress, "agents",
+                                  (json_int_t)agents_of(daemon, policy->name, NULL), "file",
+                                  policy->place.file ? policy->place.file : "", "line", (int)policy->place.line));
         }
         control_reply(request, json_pack("{s:o}", "policies", policies));
 }

@@ -109,6 +109,8 @@ int datapath_traffic(struct datapath *datapath, __u32 agent_id, __u64 ret_packet
  */
 struct verdict_question;
 int datapath_verdict(struct datapath *datapath, struct verdict_question *question);
+/* The map of TCP sockets that a remote end has begun: borrowed, for sock_diag_mark(). */
+int datapath_inbound_fd(const struct datapath *datapath);
 
 /* Events. Both descriptors become readable; consume calls back for each record and returns how many. */
 typedef void (*datapath_record_fn)(void *context, const void *record, size_t size);

@@ -476,6 +476,11 @@ int datapath_verdict(struct datapath *datapath, struct verdict_question *questio
         return 0;
 }
 
+int datapath_inbound_fd(const struct datapath *datapath)
+{
+        return bpf_map__fd(datapath->skeleton->maps.inbound_sockets);
+}
+
 int datapath_events_fd(struct datapath *datapath)
 {
         return ring_buffer__epoll_fd(datapath->rings);

@@ -24,6 +24,7 @@ enum { BUFFER_SIZE = 32 * 1024 };
 struct sock_diag {
         struct mnl_socket *socket;
         __u32 sequence;
+        int map_fd; /* -1: no marks are wanted */
 };
 
 struct dump {
@@ -52,6 +53,7 @@ int sock_diag_open(int netns_fd, struct sock_diag **ret)
         diag = calloc(1, sizeof(*diag));
         if (!diag)
                 return -ENOMEM;
+        diag->map_fd = -1;
         diag->socket = mnl_socket_fdopen(fd);
         if (!diag->socket) {
                 r = -errno;
@@ -77,6 +79,11 @@ void sock_diag_close(struct sock_diag *diag)
         free(diag);
 }
 
+void sock_diag_mark(struct sock_diag *diag, int map_fd)
+{
+        diag->map_fd = map_fd;
+}
+
 static void address_take(struct address *ret, __u8 family, const __be32 from[4])
 {
         if (family == AF_INET6) {
@@ -87,10 +94,22 @@ static void address_take(struct address *ret, __u8 family, const __be32 from[4])
         }
 }
 
-static int find_cgroup(const struct nlattr *attribute, void *context)
+/* One map was asked for: whatever stands in the list of storages is of that one. */
+static int find_storage(const struct nlattr *attribute, void *context)
 {
+        if (mnl_attr_get_type(attribute) == SK_DIAG_BPF_STORAGE)
+                *(bool *)context = true;
+        return MNL_CB_OK;
+}
+
+static int find_attribute(const struct nlattr *attribute, void *context)
+{
+        struct sock_diag_socket *socket = context;
+
         if (mnl_attr_get_type(attribute) == INET_DIAG_CGROUP_ID && mnl_attr_get_payload_len(attribute) == sizeof(__u64))
-                *(__u64 *)context = mnl_attr_get_u64(attribute);
+                socket->cgroup_id = mnl_attr_get_u64(attribute);
+        if (mnl_attr_get_type(attribute) == INET_DIAG_SK_BPF_STORAGES)
+                mnl_attr_parse_nested(attribute, find_storage, &socket->marked);
         return MNL_CB_OK;
 }
 
@@ -132,7 +151,7 @@ static int dump_message(const struct nlmsghdr *header, void *context)
         socket.cookie = (__u64)message->id.idiag_cookie[1] << 32 | message->id.idiag_cookie[0];
         address_take(&socket.local, socket.family, message->id.idiag_src);
         address_take(&socket.remote, socket.family, message->id.idiag_dst);
-        mnl_attr_parse(header, sizeof(*message), find_cgroup, &socket.cgroup_id);
+        mnl_attr_parse(header, sizeof(*message), find_attribute, &socket);
 
         if (dump->cgroup_ids && !ids_contain(dump->cgroup_ids, dump->n_cgroup_ids, socket.cgroup_id))
                 return MNL_CB_OK;
@@ -168,6 +187,12 @@ static int family_dump(struct sock_diag *diag, __u8 family, struct dump *dump)
         request->sdiag_family = family;
         request->sdiag_protocol = dump->ip_protocol;
         request->idiag_states = ~0u;
+        if (diag->map_fd >= 0) {
+                struct nlattr *storages = mnl_attr_nest_start(header, INET_DIAG_REQ_SK_BPF_STORAGES);
+
+                mnl_attr_put_u32(header, SK_DIAG_BPF_STORAGE_REQ_MAP_FD, (__u32)diag->map_fd);
+                mnl_attr_nest_end(header, storages);
+        }
         if (mnl_socket_sendto(diag->socket, header, header->nlmsg_len) < 0)
                 return -errno;
 

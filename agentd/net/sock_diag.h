@@ -20,7 +20,7 @@ struct sock_diag_socket {
         __u8 family;      /* AF_INET, AF_INET6: an AF_INET6 socket may still carry v4-mapped addresses */
         __u8 ip_protocol; /* IPPROTO_TCP, IPPROTO_UDP */
         __u8 state;       /* TCP_ESTABLISHED, ..., as in netinet/tcp.h; UDP: TCP_ESTABLISHED (connected) or TCP_CLOSE */
-        __u8 reserved;
+        bool marked;      /* see sock_diag_mark() */
         __u32 interface;
         struct address local;
         struct address remote; /* with remote_port 0: not connected */
@@ -35,6 +35,12 @@ struct sock_diag_socket {
 int sock_diag_open(int netns_fd, struct sock_diag **ret);
 void sock_diag_close(struct sock_diag *diag);
 DEFINE_CLEANUP(struct sock_diag *, sock_diag_close);
+
+/*
+ * From now on a dump tells of each socket whether it has something in this map (BPF_MAP_TYPE_SK_STORAGE; borrowed). The
+ * kernel wants CAP_BPF for it: without, dumps fail with -EPERM.
+ */
+void sock_diag_mark(struct sock_diag *diag, int map_fd);
 
 /* Return 0 to go on; anything else ends the dump and is returned by it. */
 typedef int (*sock_diag_fn)(void *context, const struct sock_diag_socket *socket);
