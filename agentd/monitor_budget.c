@@ -285,6 +285,10 @@ int monitor_limits_take(struct monitor *monitor, struct monitor_agent *agent, st
                 if (ledger->reading.limit != limits->budgets[i].limit)
                         datapath_ledger_set_limit(monitor->datapath, ledger->id, limits->budgets[i].limit);
                 ledger->reading.limit = limits->budgets[i].limit;
+                /* This agent's sockets, or this policy's `on_exhausted`, may be new to a budget that is spent already.
+                 */
+                if (limits->budgets[i].reset)
+                        ledger->ended = false;
         }
         *ret = limits->run;
         return 0;
