@@ -44,7 +44,8 @@ SAN_CTL      := $(CTL_SOURCES:%.c=$(BUILD)/sanobj/%.o)
 UNIT_TESTS   := $(UNIT_SOURCES:tests/%.c=$(BUILD)/tests/%)
 BPF_TESTS    := $(BPFT_SOURCES:tests/%.c=$(BUILD)/tests/%)
 FUZZERS      := $(FUZZ_SOURCES:tests/fuzz/%.c=$(BUILD)/fuzz/%)
-SKELETON     := $(BUILD)/bpf/agentd.skel.h
+# An object each: what one kernel refuses does not take the rest with it.
+SKELETON     := $(patsubst bpf/%.bpf.c,$(BUILD)/bpf/%.skel.h,$(wildcard bpf/*.bpf.c))
 
 Q            := $(if $(V),,@)
 

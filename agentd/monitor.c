@@ -187,6 +187,7 @@ int monitor_new(uv_loop_t *loop, const struct monitor_options *options, struct c
                 goto failed;
         }
         (void)datapath_listeners_clear(monitor->datapath);
+        monitor_lsm_probe(monitor);
         r = monitor_budgets_new(monitor, options->state_directory, error);
         if (r < 0)
                 goto failed;

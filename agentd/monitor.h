@@ -14,6 +14,7 @@
 
 #include "agentd/agent/cgroup.h"
 #include "agentd/datapath/datapath.h"
+#include "agentd/datapath/extra.h"
 #include "agentd/dns/learned.h"
 #include "agentd/dns/refresh.h"
 #include "agentd/dns/supervisor.h"
@@ -200,6 +201,14 @@ int monitor_socket_verdict(struct monitor *monitor, const struct monitor_agent *
 /* Candidate ports of the agent's listeners, from the one with this index on. */
 void monitor_ports_choose(struct monitor *monitor, __u32 agent_id, size_t first);
 const char *monitor_agent_mode(const struct monitor_agent *agent); /* "enforce", "audit" */
+
+/* monitor_lsm.c: tier 4, and the hooks for Unix sockets. */
+void monitor_lsm_probe(struct monitor *monitor); /* before the first agent is attached */
+/* detail: one line for people, of why not. */
+bool monitor_lsm_present(const struct monitor *monitor, const char **ret_detail);
+bool monitor_unix_present(const struct monitor *monitor, const char **ret_detail);
+/* Can what the policy says in so many words be enforced here? 0, or -EOPNOTSUPP with exit status 4. */
+int monitor_unix_check(const struct monitor *monitor, const struct policy *policy, struct monitor_error *error);
 
 /* monitor_listener.c */
 int monitor_listener_open(struct monitor *monitor, struct monitor_agent *agent, int netns_fd);

@@ -11,6 +11,7 @@
 
 #include "agentd/abi_test.h"
 #include "agentd/address_class.h"
+#include "agentd/datapath/unix.h"
 #include "agentd/monitor.h"
 #include "agentd/net/sock_diag.h"
 #include "agentd/util/cleanup.h"
@@ -469,5 +470,6 @@ int monitor_adopt(struct monitor *monitor)
         }
         monitor_grace();
         monitor_budgets_sweep(monitor);
+        (void)datapath_unix_sweep(monitor->datapath);
         return datapath_policies_sweep(monitor->datapath);
 }

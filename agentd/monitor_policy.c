@@ -14,6 +14,7 @@
 #include <unistd.h>
 
 #include "agentd/agent/watch.h"
+#include "agentd/datapath/unix.h"
 #include "agentd/policy/limits.h"
 #include "agentd/util/cleanup.h"
 #include "agentd/util/log.h"
@@ -86,6 +87,7 @@ static bool policy_equal(const struct policy *a, const struct policy *b)
 {
         return a->audit == b->audit && a->loopback_allow == b->loopback_allow &&
                a->metadata_allow == b->metadata_allow && a->allow_private == b->allow_private &&
+               a->existing_destroy == b->existing_destroy && unix_rules_equal(&a->unix_rules, &b->unix_rules) &&
                policy_rules_equal(a, b) && policy_limits_equal(a, b);
 }
 
@@ -217,6 +219,7 @@ static void policy_drop(struct monitor *monitor, struct monitor_policy *policy)
         if (policy->version != 0) {
                 HASH_DEL(monitor->policies, policy);
                 (void)datapath_policy_remove(monitor->datapath, policy->version);
+                datapath_unix_remove(monitor->datapath, policy->version, &policy->policy->unix_rules);
         }
         compiled_policy_free(policy->compiled);
         monitor_config_unref(policy->config);
@@ -241,6 +244,11 @@ static int policy_make(struct monitor *monitor, struct monitor_config *config, c
         config->references++;
         policy->policy = model;
 
+        r = monitor_unix_check(monitor, model, error);
+        if (r < 0) {
+                policy_drop(monitor, policy);
+                return r;
+        }
         r = policy_compile(model, &where, &policy->compiled);
         if (r == -E2BIG) {
                 error->exit_status = 4;
@@ -253,6 +261,11 @@ static int policy_make(struct monitor *monitor, struct monitor_config *config, c
                                strerror(-r));
         } else {
                 r = datapath_policy_add(monitor->datapath, policy->compiled, &policy->version);
+                if (r == 0) {
+                        r = datapath_unix_add(monitor->datapath, policy->version, &model->unix_rules);
+                        if (r < 0)
+                                (void)datapath_policy_remove(monitor->datapath, policy->version);
+                }
                 if (r < 0) {
                         error->exit_status = r == -ENOSPC ? 4 : 1;
                         (void)snprintf(error->text, sizeof(error->text), "cannot write policy '%s' to the kernel: %s%s",

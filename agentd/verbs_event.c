@@ -2,11 +2,13 @@
 /*
  * Control verbs about events and the host: docs/control.md says what each takes and gives.
  */
+#include <errno.h>
 #include <string.h>
 
 #include "agentd/agent/doctor.h"
 #include "agentd/daemon.h"
 #include "agentd/util/cleanup.h"
+#include "agentd/util/macro.h"
 #include "agentd/version.h"
 
 const struct control_verb daemon_verbs[] = {
@@ -138,9 +140,19 @@ void verb_events(void *context, struct control_request *request, const json_t *a
 
 void verb_doctor(void *context, struct control_request *request, const json_t *arguments)
 {
-        static const struct doctor_probe probe = {.name = "bpf", .detail = "the programs are loaded"};
+        const struct daemon *daemon = context;
+        const char *lsm_detail = "", *unix_detail = "";
+        bool lsm = monitor_lsm_present(daemon->monitor, &lsm_detail);
+        bool unix_hook = monitor_unix_present(daemon->monitor, &unix_detail);
+        const struct doctor_probe probes[] = {
+                {.name = "bpf", .detail = "the programs are loaded"},
+                {.name = "lsm_cgroup", .result = lsm ? 0 : -EPERM, .detail = lsm ? "tried, works" : lsm_detail},
+                {.name = "connect_unix",
+                 .result = unix_hook ? 0 : -EOPNOTSUPP,
+                 .detail = unix_hook ? "the programs are loaded" : unix_detail},
+        };
         struct doctor_check checks[DOCTOR_CHECKS_MAX];
-        size_t n = doctor_run("", &probe, 1, checks, DOCTOR_CHECKS_MAX);
+        size_t n = doctor_run("", probes, ARRAY_SIZE(probes), checks, DOCTOR_CHECKS_MAX);
 
         control_reply(request, json_pack("{s:b,s:o}", "enforceable", (int)doctor_ok(checks, n), "checks",
                                          doctor_to_json(checks, n)));

@@ -107,7 +107,7 @@ static bool probe_decides(const struct doctor *doctor, const char *name, struct 
                 return false;
         *ret_ok = probe->result >= 0;
         detail(check, "%s", probe->detail ? probe->detail : *ret_ok ? "tried, works" : "tried: ");
-        if (!*ret_ok)
+        if (!*ret_ok && !(probe->detail && strstr(probe->detail, strerror(-probe->result))))
                 detail(check, "%s%s", probe->detail ? ": " : "", strerror(-probe->result));
         return true;
 }

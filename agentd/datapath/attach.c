@@ -125,6 +125,7 @@ static void links_drop(struct datapath *datapath, __u32 agent_id)
                         datapath_link_drop(path, &agent->links[h]);
                 close_fd(&agent->links[h]);
         }
+        datapath_extras_drop(datapath, agent_id);
         if (agent_directory(datapath, agent_id, &directory) == 0)
                 (void)rmdir(directory);
         agent->attached = false;
@@ -156,7 +157,7 @@ static int links_make(struct datapath *datapath, __u32 agent_id, int cgroup_fd)
                 if (r < 0)
                         return r;
         }
-        return 0;
+        return datapath_extras_attach(datapath, agent_id, cgroup_fd);
 }
 
 int datapath_attach(struct datapath *datapath, __u32 agent_id, int cgroup_fd, __u64 cgroup_id, const char *name)
@@ -289,7 +290,7 @@ int datapath_verify(struct datapath *datapath, __u32 agent_id, enum hook *ret_ho
                 *ret_hook = HOOK_GUARD;
                 return -ENOENT;
         }
-        return 0;
+        return datapath_extras_verify(datapath, agent_id, ret_hook);
 }
 
 /* One agent's pins: links are updated in place to the new programs. Dropped when none is left alive: its cgroup is
@@ -318,6 +319,7 @@ static int agent_adopt(struct datapath *datapath, __u32 agent_id)
                         found++;
         }
 
+        found += datapath_extras_adopt(datapath, agent_id);
         if (found == 0) {
                 links_drop(datapath, agent_id);
                 memset(entry, 0, sizeof(*entry));
@@ -350,6 +352,9 @@ int datapath_repair(struct datapath *datapath, __u32 agent_id, int cgroup_fd)
                 if (r < 0)
                         return r;
         }
+        r = datapath_extras_repair(datapath, agent_id, cgroup_fd);
+        if (r < 0)
+                return r;
         r = line_id(datapath, datapath->entries[agent_id].cgroup_id, &id);
         if (r < 0 || id != agent_id)
                 r = line_write(datapath, datapath->entries[agent_id].cgroup_id, agent_id);

@@ -13,6 +13,7 @@
 #include "agentd/abi_device.h"
 #include "agentd/abi_test.h"
 #include "agentd/datapath/datapath.h"
+#include "agentd/datapath/extra.h"
 #include "agentd/util/macro.h"
 #include "bpf/agentd.skel.h"
 
@@ -31,6 +32,13 @@ struct datapath_hook {
 struct datapath_agent {
         bool attached;
         int links[DATAPATH_HOOKS]; /* -1: none */
+};
+
+/* A hook that may be missing: extra.h. */
+struct datapath_extra {
+        struct datapath_hook hook;
+        bool present;
+        char detail[160]; /* why not */
 };
 
 struct datapath_guard {
@@ -136,6 +144,11 @@ struct datapath {
         int n_cpus;
         void *line_buffer; /* one struct agent_line for each possible CPU */
         struct limit_tables limits;
+        struct datapath_extra extras[EXTRA_MAX];
+        int extra_links[AGENT_MAX][EXTRA_MAX]; /* -1: none */
+        struct unix_bpf *connect_unix;         /* NULL: not loaded */
+        struct lsm_bpf *lsm;                   /* NULL: not loaded */
+        int unix_denied_fd;
         struct datapath_hook guard_hooks[DATAPATH_GUARD_HOOKS];
         struct datapath_guard *guards;      /* by cgroup id */
         struct guard_bucket *guard_buckets; /* mmapped */
@@ -177,6 +190,16 @@ struct policy_slot *datapath_policy_find(struct datapath *datapath, __u32 versio
 /* Calls back for every key of a map with its value, in batches. */
 int datapath_map_each(int fd, size_t key_size, size_t value_size,
                       int (*function)(void *context, const void *key, const void *value), void *context);
+
+/* Loads what there is; the rest is absent, which is no failure. */
+int datapath_extras_load(struct datapath *datapath);
+void datapath_extras_close(struct datapath *datapath);
+/* The agent's links, as those of the hooks that are always there. */
+int datapath_extras_attach(struct datapath *datapath, __u32 agent_id, int cgroup_fd);
+void datapath_extras_drop(struct datapath *datapath, __u32 agent_id);
+int datapath_extras_verify(const struct datapath *datapath, __u32 agent_id, enum hook *ret_hook);
+int datapath_extras_repair(struct datapath *datapath, __u32 agent_id, int cgroup_fd);
+size_t datapath_extras_adopt(struct datapath *datapath, __u32 agent_id);
 
 /* Maps the tables of budgets and learns what a former daemon left in them. -EBADMSG, with *error: what is there makes
  * no sense. */

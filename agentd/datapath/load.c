@@ -375,7 +375,10 @@ int datapath_new(const char *directory, struct datapath_error *error, struct dat
         for (size_t i = 0; i < AGENT_MAX; i++)
                 for (size_t h = 0; h < DATAPATH_HOOKS; h++)
                         datapath->agents[i].links[h] = -1;
-        datapath->lock_fd = -1;
+        for (size_t i = 0; i < AGENT_MAX; i++)
+                for (size_t kind = 0; kind < EXTRA_MAX; kind++)
+                        datapath->extra_links[i][kind] = -1;
+        datapath->lock_fd = datapath->unix_denied_fd = -1;
         datapath->directory = strdup(directory);
         if (!datapath->directory)
                 return -ENOMEM;
@@ -423,6 +426,9 @@ int datapath_new(const char *directory, struct datapath_error *error, struct dat
         r = datapath_limits_adopt(datapath, error);
         if (r < 0)
                 return r;
+        r = datapath_extras_load(datapath);
+        if (r < 0)
+                return r;
         r = datapath_devices_adopt(datapath);
         if (r < 0)
                 return r;
@@ -444,6 +450,7 @@ void datapath_free(struct datapath *datapath)
                 return;
         datapath_guards_close(datapath);
         datapath_links_close(datapath);
+        datapath_extras_close(datapath);
         datapath_devices_close(datapath);
         datapath_limits_close(datapath);
         datapath_policies_free(datapath);

@@ -136,6 +136,9 @@ static __u64 event_hash(const struct aggregate *aggregate, const struct event *e
         hash = mix(hash, (__u64)event->has_destination << 16 | event->destination_port);
         if (event_is_of_name(event))
                 hash = mix_text(hash, event->name, sizeof(event->name));
+        if (event->family != 0)
+                hash = mix(mix_text(hash, event->path + 1, sizeof(event->path) - 1),
+                           (__u64)event->family << 8 | (__u8)event->path[0]);
         return hash;
 }
 
@@ -148,7 +151,7 @@ static bool event_is_repeat(const struct event *one, const struct event *two, en
         if (level < LEVEL_AGENT && (one->reason != two->reason || one->ip_protocol != two->ip_protocol))
                 return false;
         return level > LEVEL_DESTINATION ||
-               (one->destination_port == two->destination_port && one->has_destination == two->has_destination &&
+               (one->family == two->family && !memcmp(one->path, two->path, sizeof(one->path)) && one->destination_port == two->destination_port && one->has_destination == two->has_destination &&
                 !memcmp(&one->destination, &two->destination, sizeof(one->destination)) &&
                 (!event_is_of_name(one) || !strncmp(one->name, two->name, sizeof(one->name))));
 }

@@ -13,6 +13,7 @@
 #include <unistd.h>
 
 #include "agentd/abi_budget.h"
+#include "agentd/abi_unix.h"
 #include "agentd/util/cleanup.h"
 
 static bool address_is_unset(const struct address *address)
@@ -22,10 +23,9 @@ static bool address_is_unset(const struct address *address)
         return !memcmp(address, &none, sizeof(none)) || !memcmp(address, &none_mapped, sizeof(none_mapped));
 }
 
-static bool record_is_sound(const struct verdict_record *record, size_t size)
+static bool record_is_sound(const struct verdict_record *record, size_t size, enum record_kind kind)
 {
-        if (record->header.size != size || record->header.kind != RECORD_VERDICT ||
-            record->header.abi != AGENTD_ABI_VERSION)
+        if (record->header.size != size || record->header.kind != kind || record->header.abi != AGENTD_ABI_VERSION)
                 return false;
         if (record->action != VERDICT_DENY && record->action != VERDICT_ALLOW)
                 return false;
@@ -72,17 +72,46 @@ static int decode_budget(const void *data, size_t size, __s64 boot_to_real_ns, s
         return 0;
 }
 
+static bool socket_is_sound(const struct socket_record *record, size_t size)
+{
+        return record_is_sound(&record->verdict, size, RECORD_SOCKET) &&
+               (record->verdict.hook == HOOK_CONNECT_UNIX || record->verdict.hook == HOOK_SOCKET_CREATE) &&
+               record->path_length <= UNIX_PATH_MAX_BYTES;
+}
+
+/* The address ends where its NUL is, an abstract one where its padding begins. */
+static void copy_path(struct event *event, const struct socket_record *record)
+{
+        size_t length = record->path_length;
+
+        if (length > 0 && record->path[0] != '\0')
+                length = strnlen((const char *)record->path, length);
+        while (length > 1 && record->path[length - 1] == '\0')
+                length--;
+        memcpy(event->path, record->path, length);
+        event->path_length = (__u8)length;
+        event->family = record->family;
+}
+
 int event_decode(const void *record, size_t size, __s64 boot_to_real_ns, struct event *ret)
 {
+        struct socket_record socket = {};
         struct verdict_record verdict;
 
         if (size == sizeof(struct budget_record))
                 return decode_budget(record, size, boot_to_real_ns, ret);
-        if (size != sizeof(verdict))
+        if (size == sizeof(socket)) {
+                memcpy(&socket, record, sizeof(socket));
+                if (!socket_is_sound(&socket, size))
+                        return -EBADMSG;
+                verdict = socket.verdict;
+        } else if (size == sizeof(verdict)) {
+                memcpy(&verdict, record, sizeof(verdict)); /* it may stand at any address */
+                if (!record_is_sound(&verdict, size, RECORD_VERDICT))
+                        return -EBADMSG;
+        } else {
                 return -EBADMSG;
-        memcpy(&verdict, record, sizeof(verdict)); /* it may stand at any address */
-        if (!record_is_sound(&verdict, size))
-                return -EBADMSG;
+        }
 
         *ret = (struct event){
                 .type = verdict.action == VERDICT_DENY ? EVENT_DENY : EVENT_WOULD_DENY,
@@ -95,7 +124,8 @@ int event_decode(const void *record, size_t size, __s64 boot_to_real_ns, struct 
                 .ip_protocol = verdict.ip_protocol,
                 .has_source = !address_is_unset(&verdict.source),
                 /* A socket's creation has no destination; a connect() to 0.0.0.0 or :: has that one. */
-                .has_destination = verdict.hook != HOOK_SOCK_CREATE || !address_is_unset(&verdict.destination),
+                .has_destination = size == sizeof(verdict) &&
+                                   (verdict.hook != HOOK_SOCK_CREATE || !address_is_unset(&verdict.destination)),
                 .source = verdict.source,
                 .destination = verdict.destination,
                 .source_port = verdict.source_port,
@@ -109,6 +139,8 @@ int event_decode(const void *record, size_t size, __s64 boot_to_real_ns, struct 
                 .count = 1,
         };
         memcpy(ret->comm, verdict.comm, sizeof(ret->comm) - 1);
+        if (size == sizeof(socket))
+                copy_path(ret, &socket);
         return 0;
 }
 

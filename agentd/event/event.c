@@ -11,6 +11,7 @@
 #include <netinet/in.h>
 #include <stdint.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <time.h>
 
 #include "agentd/event/text.h"
@@ -189,6 +190,37 @@ static void add_flow(struct text_writer *writer, __u64 flow)
         add_word(writer, ",\"flow\":", flow ? text : NULL);
 }
 
+/* Of sockets without addresses of ours: what was asked for. */
+static void add_socket(struct text_writer *writer, const struct event *event)
+{
+        static const char *const families[] = {
+                [AF_UNIX] = "unix",   [AF_INET] = "inet",           [AF_INET6] = "inet6", [AF_NETLINK] = "netlink",
+                [AF_PACKET] = "packet", [AF_KEY] = "key",           [AF_RDS] = "rds",     [AF_CAN] = "can",
+                [AF_TIPC] = "tipc",   [AF_BLUETOOTH] = "bluetooth", [AF_ALG] = "alg",     [AF_VSOCK] = "vsock",
+                [AF_KCM] = "kcm",     [AF_QIPCRTR] = "qipcrtr",     [AF_SMC] = "smc",     [AF_XDP] = "xdp",
+        };
+        char path[sizeof(event->path)], number[4];
+        size_t length = MIN(event->path_length, sizeof(path));
+        struct text_writer digits;
+
+        if (event->family == 0)
+                return;
+        if (event->family < ARRAY_SIZE(families) && families[event->family]) {
+                add_word(writer, ",\"family\":", families[event->family]);
+        } else {
+                text_begin(&digits, number, sizeof(number));
+                text_add_unsigned(&digits, event->family);
+                add_word(writer, ",\"family\":", number);
+        }
+        if (length == 0)
+                return;
+        memcpy(path, event->path, length);
+        if (path[0] == '\0')
+                path[0] = '@';
+        text_add(writer, ",\"path\":");
+        text_add_json(writer, path, length);
+}
+
 static void add_budget(struct text_writer *writer, const struct event *event)
 {
         if (event->type != EVENT_BUDGET && (event->type != EVENT_AUDIT || event->scope[0] == '\0'))
@@ -245,6 +277,7 @@ size_t event_format_line(const struct event *event, char *buffer)
         add_number(&writer, ",\"count\":", MAX(event->count, 1u));
         add_number(&writer, ",\"lost_before\":", event->lost_before);
         add_budget(&writer, event);
+        add_socket(&writer, event);
         if (event->detail[0] != '\0')
                 add_string(&writer, ",\"detail\":", event->detail, sizeof(event->detail));
         text_add_bytes(&writer, "}", 1);

@@ -111,6 +111,15 @@ static void add_rest(struct text_writer *writer, const json_t *json)
                         text_add(writer, " ");
                 }
         }
+        if (string_of(json, "path")[0] != '\0') {
+                text_add(writer, "to ");
+                add_safe(writer, string_of(json, "path"));
+                text_add(writer, " ");
+        } else if (string_of(json, "family")[0] != '\0') {
+                text_add(writer, "family ");
+                add_safe(writer, string_of(json, "family"));
+                text_add(writer, " ");
+        }
         if (number_of(json, "count") > 1)
                 text_addf(writer, "x%lld ", (long long)number_of(json, "count"));
         add_safe(writer, string_of(json, "detail"));

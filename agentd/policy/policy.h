@@ -70,6 +70,14 @@ struct rule {
         struct place place;
 };
 
+/* `unix`: sockets of the host that the agent may not talk to; see unix.h. */
+struct unix_rules {
+        char **deny; /* inherited ones first */
+        size_t n_deny;
+        bool no_defaults;  /* `defaults: off` */
+        bool outside_deny; /* `outside: deny`: none that is not the agent's own */
+};
+
 struct policy {
         char *name;
         bool audit;
@@ -86,6 +94,8 @@ struct policy {
                                    directions and sharing), then own */
         size_t n_budgets;
         struct rate rate;
+        struct unix_rules unix_rules;
+        bool existing_destroy; /* `existing: destroy`: sockets that are open at attach end, whatever they are */
         struct place place;
 };
 

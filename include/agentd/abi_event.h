@@ -12,6 +12,7 @@ enum record_kind {
         RECORD_VERDICT = 1, /* ring `events` */
         RECORD_CAPTURE = 2, /* ring `captures`: a look-up from a namespace where the agent has no listener yet */
         RECORD_BUDGET = 3,  /* ring `events`: a ledger has passed a threshold, once in a window */
+        RECORD_SOCKET = 5,  /* ring `events`: a verdict about a family or a Unix socket (abi_unix.h) */
 };
 
 struct record_header {
