@@ -182,11 +182,11 @@ void bpf_policy_free(struct bpf_policy *policy)
         if (!policy)
                 return;
         compiled_policy_free(policy->compiled);
-        for (size_t i = 0; i < policy->model.n_rules; i++) {
+        for (size_t i = 0; i < policy->model.n_rules + policy->model.n_ingress; i++) {
                 free(policy->model.rules[i].ports);
                 free(policy->model.rules[i].domain);
         }
-        free(policy->model.rules);
+        free(policy->model.rules); /* the ingress rules stand behind them */
         free(policy);
 }
 
@@ -217,8 +217,10 @@ int bpf_policy_new(struct bpf_world *world, const struct bpf_rule *rules, size_t
                 r = -ENOMEM;
         for (size_t i = 0; r == 0 && i < n_rules; i++) {
                 r = rule_fill(&policy->model.rules[i], &rules[i]);
-                policy->model.n_rules = i + 1;
+                policy->model.n_rules += !rules[i].ingress;
+                policy->model.n_ingress += rules[i].ingress;
         }
+        policy->model.ingress = policy->model.rules ? policy->model.rules + policy->model.n_rules : NULL;
         if (r == 0)
                 r = policy_compile(&policy->model, NULL, &policy->compiled);
         if (r == 0)

@@ -43,6 +43,7 @@ struct bpf_rule {
         bool deny;
         __u8 protocols;
         __u16 low, high;
+        bool ingress; /* these stand last */
 };
 
 struct bpf_policy {
