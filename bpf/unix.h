@@ -20,9 +20,6 @@ struct {
         __type(value, __u32);
 } unix_denied SEC(".maps");
 
-/* Not const: to the verifier a value added to it is any value. Without that it walks a loop once for each history. */
-__u32 unix_zero;
-
 enum { UNIX_BUFFER = 128, UNIX_AF = 1 };
 
 struct unix_name {
@@ -48,9 +45,13 @@ static __always_inline bool unix_listed(struct unix_key *key, __be32 version, __
         return unix_found(key, UNIX_SHARED, kind, bytes);
 }
 
+/* A path being looked at, byte by byte. Everything that may index is masked where it is kept. */
 struct unix_shape {
-        __u32 last; /* where the last component begins */
-        bool plain;
+        const struct unix_name *name;
+        __u32 last;   /* where the last component begins */
+        __u32 length; /* of the component so far */
+        __u8 plain;
+        __u8 dots; /* the component has nothing but dots */
 };
 
 static __always_inline bool unix_is_below_proc(const __u8 *path)
@@ -58,32 +59,38 @@ static __always_inline bool unix_is_below_proc(const __u8 *path)
         return path[0] == '/' && path[1] == 'p' && path[2] == 'r' && path[3] == 'o' && path[4] == 'c' && path[5] == '/';
 }
 
-static __always_inline void unix_shape(const struct unix_name *name, struct unix_shape *ret)
+static long unix_shape_step(__u32 i, struct unix_shape *shape)
 {
-        bool plain = name->path[0] == '/' && !unix_is_below_proc(name->path);
-        __u32 last = unix_zero & (UNIX_BUFFER - 1), length = unix_zero & (UNIX_BUFFER - 1);
-        bool dots = true; /* the component has nothing but dots */
+        __u8 c;
 
-        for (__u32 i = 0; i < UNIX_PATH_MAX_BYTES; i++) {
-                __u8 c = name->path[i];
-
-                if (c == 0)
-                        break;
-                if (c == '/') {
-                        if (i > 0 && dots && length <= 2)
-                                plain = false;
-                        last = (i + 1 + unix_zero) & (UNIX_BUFFER - 1);
-                        length = unix_zero & (UNIX_BUFFER - 1);
-                        dots = true;
-                } else {
-                        length = (length + 1) & (UNIX_BUFFER - 1);
-                        dots = dots && c == '.';
-                }
+        if (i >= UNIX_PATH_MAX_BYTES)
+                return 1;
+        c = shape->name->path[i];
+        if (c == 0)
+                return 1;
+        if (c == '/') {
+                if (i > 0 && shape->dots && shape->length <= 2)
+                        shape->plain = 0;
+                shape->last = (i + 1) & (UNIX_BUFFER - 1);
+                shape->length = 0;
+                shape->dots = 1;
+        } else {
+                shape->length = (shape->length + 1) & (UNIX_BUFFER - 1);
+                if (c != '.')
+                        shape->dots = 0;
         }
-        if (dots && length <= 2)
-                plain = false;
-        ret->last = last;
-        ret->plain = plain;
+        return 0;
+}
+
+/* bpf_loop(): a loop of clang's has a back edge that is no jump, which Linux 6.1 refuses ("back-edge from insn"). */
+static __always_inline void unix_shape(struct unix_shape *shape, const struct unix_name *name)
+{
+        shape->name = name;
+        shape->plain = name->path[0] == '/' && !unix_is_below_proc(name->path);
+        shape->dots = 1;
+        bpf_loop(UNIX_PATH_MAX_BYTES, unix_shape_step, shape, 0);
+        if (shape->dots && shape->length <= 2)
+                shape->plain = 0;
 }
 
 /*
@@ -91,9 +98,10 @@ static __always_inline void unix_shape(const struct unix_name *name, struct unix
  */
 static __noinline int unix_denies(struct unix_name *name, __u32 version)
 {
-        struct unix_shape shape;
+        struct unix_shape shape = {};
         struct unix_key key = {};
         __be32 key_version = bpf_htonl(version);
+        __u32 length;
 
         if (!name || name->length == 0)
                 return 0;
@@ -102,13 +110,17 @@ static __noinline int unix_denies(struct unix_name *name, __u32 version)
                 return unix_listed(&key, key_version, UNIX_ABSTRACT, UNIX_PATH_MAX_BYTES);
         }
 
-        unix_shape(name, &shape);
+        unix_shape(&shape, name);
         if (shape.plain) {
                 __builtin_memcpy(key.name, name->path, UNIX_PATH_MAX_BYTES);
                 return unix_listed(&key, key_version, UNIX_PATH, UNIX_PATH_MAX_BYTES + 1);
         }
-        for (__u32 i = 0; i < UNIX_PATH_MAX_BYTES; i++)
-                key.name[i] = name->path[(shape.last + i) & (UNIX_BUFFER - 1)];
+        length = UNIX_PATH_MAX_BYTES - shape.last;
+        asm volatile("" : "+r"(length));
+        if (length > UNIX_PATH_MAX_BYTES) /* a path whose last byte is a '/' leads to no socket */
+                return 0;
+        if (length > 0 && bpf_probe_read_kernel(key.name, length, name->path + shape.last) < 0)
+                return 1;
         return unix_listed(&key, key_version, UNIX_NAME, UNIX_PATH_MAX_BYTES + 1);
 }
 

@@ -60,6 +60,8 @@ void loader_clear(struct loader *loader)
                 free(policy->rules);
                 free(policy->parents);
                 draft_references_clear(&policy->extends);
+                draft_references_clear(&policy->unix_rules.deny);
+                draft_unix_clear(&policy->unix_rules);
                 free(policy->name);
                 free(policy);
         }

@@ -50,6 +50,14 @@ struct draft_rule {
         bool clash_reported, limits_reported;
 };
 
+/* `unix`. */
+struct draft_unix {
+        struct draft_references deny; /* own */
+        int defaults, outside;        /* -1: not said */
+        const char **all;             /* once settled: what is denied, those of the parents first; borrowed */
+        size_t n_all;
+};
+
 enum draft_state { DRAFT_NEW, DRAFT_VISITING, DRAFT_DONE };
 
 struct draft_policy {
@@ -64,6 +72,8 @@ struct draft_policy {
         const struct budget *budgets[DRAFT_BUDGETS_MAX]; /* once settled: those of the parents, then own */
         size_t n_budgets;
         bool limits_reported;
+        struct draft_unix unix_rules;
+        int existing;            /* 0: destroy, 1: judge; -1: not said */
         const struct rate *rate; /* own or a parent's, once settled; NULL: none */
         enum draft_state state;
         unsigned depth;
@@ -201,6 +211,13 @@ void config_check_limits(struct loader *loader, const struct draft_policy *polic
                          size_t n_rules);
 /* 0 or -ENOMEM. */
 int config_build_limits(const struct draft_policy *draft, struct policy *policy);
+
+/* Unix sockets. */
+void config_read_unix(struct loader *loader, const struct config_key *key, const struct yaml_node *node,
+                      void *target); /* struct draft_unix */
+void config_settle_unix(struct loader *loader, struct draft_policy *policy);
+void config_build_unix(struct loader *loader, const struct draft_policy *draft, struct policy *policy);
+void draft_unix_clear(struct draft_unix *rules);
 
 /* Rules. */
 void config_read_egress(struct loader *loader, const struct config_key *key, const struct yaml_node *node,

@@ -101,6 +101,8 @@ static void read_dns(struct loader *loader, const struct config_key *key, const 
 static const struct config_word mode_words[] = {{"enforce", 0}, {"audit", 1}, {NULL, 0}};
 static const struct config_word allow_words[] = {{"deny", 0}, {"allow", 1}, {NULL, 0}};
 
+static const struct config_word existing_words[] = {{"destroy", 0}, {"judge", 1}, {NULL, 0}};
+
 static const struct config_key policy_keys[] = {
         {"extends", config_read_references, POLICY(extends), .flags = KEY_MAY_BE_NULL},
         {"mode", config_read_word, POLICY(mode), mode_words},
@@ -112,6 +114,8 @@ static const struct config_key policy_keys[] = {
         {"bandwidth", config_read_bandwidth, .flags = KEY_HIDDEN},
         {"loopback", config_read_word, POLICY(loopback), allow_words},
         {"allow_private", config_read_boolean, POLICY(allow_private)},
+        {"unix", config_read_unix, POLICY(unix_rules)},
+        {"existing", config_read_word, POLICY(existing), existing_words},
         {"metadata", config_read_word, POLICY(metadata), allow_words},
 };
 static const struct config_schema policy_schema = {"a policy", policy_keys, ARRAY_SIZE(policy_keys)};
@@ -152,6 +156,7 @@ static void read_policies(struct loader *loader, const struct config_key *key, c
                 policy->name = loader_strdup(loader, named ? value->key->text : "?");
                 policy->place = loader_place(loader, value->key);
                 policy->mode = policy->loopback = policy->metadata = policy->allow_private = -1;
+                policy->unix_rules.defaults = policy->unix_rules.outside = policy->existing = -1;
 
                 /* An empty policy is one that allows nothing. */
                 if (!yaml_node_is_null(value))

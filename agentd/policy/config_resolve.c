@@ -155,6 +155,10 @@ static void settle(struct resolver *resolver, struct draft_policy *policy, unsig
         inherit(policy, offsetof(struct draft_policy, loopback));
         inherit(policy, offsetof(struct draft_policy, metadata));
         inherit(policy, offsetof(struct draft_policy, allow_private));
+        inherit(policy, offsetof(struct draft_policy, existing));
+        inherit(policy, offsetof(struct draft_policy, unix_rules.defaults));
+        inherit(policy, offsetof(struct draft_policy, unix_rules.outside));
+        config_settle_unix(resolver->loader, policy);
         config_settle_limits(resolver->loader, policy);
         policy->state = DRAFT_DONE;
 }
@@ -272,6 +276,8 @@ static void build_policy(struct resolver *resolver, const struct draft_policy *d
         policy->loopback_allow = draft->loopback != 0;
         policy->metadata_allow = draft->metadata == 1;
         policy->allow_private = draft->allow_private == 1;
+        policy->existing_destroy = draft->existing == 0;
+        config_build_unix(loader, draft, policy);
         policy->rules = calloc(MAX(list->n_items, (size_t)1), sizeof(*policy->rules));
         if (!policy->rules) {
                 loader->no_memory = true;

@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "agentd/policy/limits.h"
+#include "agentd/policy/unix.h"
 #include "agentd/util/macro.h"
 
 void rule_clear(struct rule *rule)
@@ -30,6 +31,7 @@ static void policy_free(struct policy *policy)
         for (size_t i = 0; i < policy->n_ingress; i++)
                 rule_clear(&policy->ingress[i]);
         budgets_free(policy->budgets, policy->n_budgets);
+        unix_rules_clear(&policy->unix_rules);
         free(policy->ingress);
         free(policy->rules);
         free(policy->name);
