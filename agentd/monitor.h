@@ -188,6 +188,11 @@ void monitor_rename(struct monitor *monitor, struct monitor_agent *agent, const 
 int monitor_adopt(struct monitor *monitor);
 void monitor_population(struct monitor *monitor, struct monitor_agent *agent); /* look at its namespaces */
 void monitor_verify(struct monitor *monitor, struct monitor_agent *agent);
+/* Candidate ports of the agent's listeners, from the one with this index on. */
+void monitor_ports_choose(struct monitor *monitor, __u32 agent_id, size_t first);
+const char *monitor_agent_mode(const struct monitor_agent *agent); /* "enforce", "audit" */
+
+/* monitor_sockets.c */
 /* Destroys the agent's sockets that its policy of now does not allow; all: every one. */
 void monitor_sockets_destroy(struct monitor *monitor, struct monitor_agent *agent, bool all);
 /* The same for those that doomed says. */
@@ -198,9 +203,6 @@ void monitor_sockets_destroy_if(struct monitor *monitor, struct monitor_agent *a
 /* What the agent's policy of now says of a live socket that is connected. */
 int monitor_socket_verdict(struct monitor *monitor, const struct monitor_agent *agent,
                            const struct sock_diag_socket *socket, struct verdict_question *question);
-/* Candidate ports of the agent's listeners, from the one with this index on. */
-void monitor_ports_choose(struct monitor *monitor, __u32 agent_id, size_t first);
-const char *monitor_agent_mode(const struct monitor_agent *agent); /* "enforce", "audit" */
 
 /* monitor_lsm.c: tier 4, and the hooks for Unix sockets. */
 void monitor_lsm_probe(struct monitor *monitor); /* before the first agent is attached */
