@@ -9,6 +9,7 @@
 #include <fcntl.h>
 #include <string.h>
 
+#include "agentd/address_class.h"
 #include "agentd/datapath/unix.h"
 #include "agentd/monitor.h"
 #include "agentd/util/cleanup.h"
