@@ -304,11 +304,12 @@ static void charges_what_was_cut_for_another_mtu(void **state)
                 int family;
                 unsigned before, after;
                 int part;
-        } cases[] = {{AF_INET, 1500, 576, 0},     {AF_INET, 576, 1500, 0},      {AF_INET, 1500, 1400, 0},
-                     {AF_INET, 1500, 68, 0},      {AF_INET6, 1500, 1280, 0},    {AF_INET6, 1280, 1500, 0},
-                     {AF_INET, 1500, 1400, 1400}, {AF_INET, 1500, 576, 1000},   {AF_INET6, 1500, 1280, 1400},
-                     {AF_INET, 1500, 1500, 1400}, {AF_INET6, 1500, 1500, 1400}, {AF_INET, 1500, 1500, 1},
-                     {AF_INET, 1500, 68, 100}};
+                int late; /* IPV6_MTU, set when it has been written */
+        } cases[] = {{AF_INET, 1500, 576, 0},     {AF_INET, 576, 1500, 0},         {AF_INET, 1500, 1400, 0},
+                     {AF_INET, 1500, 68, 0},      {AF_INET6, 1500, 1280, 0},       {AF_INET6, 1280, 1500, 0},
+                     {AF_INET, 1500, 1400, 1400}, {AF_INET, 1500, 576, 1000},      {AF_INET6, 1500, 1280, 1400},
+                     {AF_INET, 1500, 1500, 1400}, {AF_INET6, 1500, 1500, 1400},    {AF_INET, 1500, 1500, 1},
+                     {AF_INET, 1500, 68, 100},    {AF_INET6, 1500, 1500, 0, 1280}, {AF_INET6, 1500, 1400, 1400, 1300}};
         struct line line;
         int sinks[2];
 
@@ -331,9 +332,13 @@ static void charges_what_was_cut_for_another_mtu(void **state)
                         set(fd, IPPROTO_UDP, UDP_SEGMENT, cases[i].part);
                 for (size_t size = 2; size < end; size += size < 100 ? 1 : 31) {
                         wire_near_mtu(cases[i].before);
+                        if (cases[i].late)
+                                set(fd, IPPROTO_IPV6, IPV6_MTU, 0);
                         set(fd, IPPROTO_UDP, UDP_CORK, 1);
                         assert_int_equal(send(fd, zeroes, size, 0), size);
                         wire_near_mtu(cases[i].after);
+                        if (cases[i].late)
+                                set(fd, IPPROTO_IPV6, IPV6_MTU, cases[i].late);
                         set(fd, IPPROTO_UDP, UDP_CORK, 0);
                         /* As many pieces as were made then; whether the last was the longer one is not looked at. */
                         assert_charged_within(&line, cases[i].after > cases[i].before ? 20 : 0, what, size);
