@@ -9,6 +9,7 @@
 
 #include <arpa/inet.h>
 #include <errno.h>
+#include <net/if.h>
 #include <netinet/in.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -33,6 +34,10 @@ struct technique {
 
 static const char payload[] = "out of here";
 
+/* The agent's own address on its link, as in tests/lib/net.bash, and one that is not. */
+#define OWN6   "2001:db8:200:1::20"
+#define OTHER4 "10.200.1.99"
+
 static inline const struct sockaddr *forbidden_of(const struct target *target)
 {
         return (const struct sockaddr *)&target->forbidden;
@@ -43,12 +48,21 @@ static inline const struct sockaddr *allowed_of(const struct target *target)
         return (const struct sockaddr *)&target->allowed;
 }
 
-static inline int parse(const char *address, const char *port, struct sockaddr_storage *ret, socklen_t *ret_size)
+/* "fe80::1%eth0" has its scope. */
+static inline int parse(const char *text, const char *port, struct sockaddr_storage *ret, socklen_t *ret_size)
 {
+        char address[INET6_ADDRSTRLEN + IFNAMSIZ];
+        char *scope;
         struct sockaddr_in *four = (struct sockaddr_in *)ret;
         struct sockaddr_in6 *six = (struct sockaddr_in6 *)ret;
 
         memset(ret, 0, sizeof(*ret));
+        snprintf(address, sizeof(address), "%s", text);
+        scope = strchr(address, '%');
+        if (scope) {
+                *scope = '\0';
+                six->sin6_scope_id = if_nametoindex(scope + 1);
+        }
         if (inet_pton(AF_INET, address, &four->sin_addr) == 1) {
                 four->sin_family = AF_INET;
                 four->sin_port = htons((uint16_t)atoi(port));

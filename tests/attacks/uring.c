@@ -3,6 +3,7 @@
 #include "technique.h"
 
 #include <linux/io_uring.h>
+#include <stdbool.h>
 #include <sys/mman.h>
 #include <sys/syscall.h>
 
@@ -129,9 +130,97 @@ static void fast_open(const struct target *target)
         message_with(target, SOCK_STREAM, MSG_FASTOPEN, 0);
 }
 
+/* Without a copy, and with the address in the request instead of a connection. */
+static void zero_copy(const struct target *target)
+{
+        struct io_uring_sqe request;
+        struct ring ring;
+
+        if (ring_new(&ring, 0))
+                return;
+        request = (struct io_uring_sqe){.opcode = IORING_OP_SEND_ZC,
+                                        .fd = ring_socket(&ring, target, SOCK_DGRAM),
+                                        .addr = (uintptr_t)payload,
+                                        .len = sizeof(payload),
+                                        .addr2 = (uintptr_t)forbidden_of(target),
+                                        .addr_len = (uint16_t)target->size,
+                                        .msg_flags = MSG_NOSIGNAL};
+        ring_do(&ring, &request);
+}
+
+/* A connected datagram socket, written to as to a file, and spliced into from a pipe. */
+static void written_with(const struct target *target, bool splice)
+{
+        struct io_uring_sqe request;
+        struct ring ring;
+        int fd, pipe_fds[2];
+
+        if (ring_new(&ring, 0) || pipe(pipe_fds) || write(pipe_fds[1], payload, sizeof(payload)) < 0)
+                return;
+        fd = ring_socket(&ring, target, SOCK_DGRAM);
+        request = (struct io_uring_sqe){
+                .opcode = IORING_OP_CONNECT, .fd = fd, .addr = (uintptr_t)forbidden_of(target), .off = target->size};
+        ring_do(&ring, &request);
+        if (splice)
+                request = (struct io_uring_sqe){.opcode = IORING_OP_SPLICE,
+                                                .fd = fd,
+                                                .splice_fd_in = pipe_fds[0],
+                                                .splice_off_in = (uint64_t)-1,
+                                                .off = (uint64_t)-1,
+                                                .len = sizeof(payload)};
+        else
+                request = (struct io_uring_sqe){
+                        .opcode = IORING_OP_WRITE, .fd = fd, .addr = (uintptr_t)payload, .len = sizeof(payload)};
+        ring_do(&ring, &request);
+}
+
+static void written(const struct target *target)
+{
+        written_with(target, false);
+}
+
+static void spliced(const struct target *target)
+{
+        written_with(target, true);
+}
+
+/* From the allowed destination to the other, by the workers' threads. */
+static void reconnected(const struct target *target)
+{
+        struct sockaddr unspecified = {.sa_family = AF_UNSPEC};
+        struct io_uring_sqe request;
+        struct ring ring;
+        int fd;
+
+        if (ring_new(&ring, 0))
+                return;
+        fd = ring_socket(&ring, target, SOCK_DGRAM);
+        request = (struct io_uring_sqe){.opcode = IORING_OP_CONNECT,
+                                        .flags = IOSQE_ASYNC,
+                                        .fd = fd,
+                                        .addr = (uintptr_t)allowed_of(target),
+                                        .off = target->size};
+        ring_do(&ring, &request);
+        request.addr = (uintptr_t)&unspecified;
+        request.off = sizeof(unspecified);
+        ring_do(&ring, &request);
+        request.addr = (uintptr_t)forbidden_of(target);
+        request.off = target->size;
+        ring_do(&ring, &request);
+        request = (struct io_uring_sqe){.opcode = IORING_OP_SEND,
+                                        .flags = IOSQE_ASYNC,
+                                        .fd = fd,
+                                        .addr = (uintptr_t)payload,
+                                        .len = sizeof(payload)};
+        ring_do(&ring, &request);
+}
+
 static const struct technique techniques[] = {
-        {"uring_stream", stream}, {"uring_polled", polled},       {"uring_message", message},
-        {"uring_worker", worker}, {"uring_fast_open", fast_open}, {NULL, NULL},
+        {"uring_stream", stream},           {"uring_polled", polled},
+        {"uring_message", message},         {"uring_worker", worker},
+        {"uring_fast_open", fast_open},     {"uring_zero_copy", zero_copy},
+        {"uring_written", written},         {"uring_spliced", spliced},
+        {"uring_reconnected", reconnected}, {NULL, NULL},
 };
 
 int main(int argc, char **argv)
