@@ -138,8 +138,12 @@ struct monitor_policy *monitor_policy_version(struct monitor *monitor, __u32 ver
 /* Replaces the configuration: all or nothing. Takes config whatever it returns. *ret_changes: array of CHANGE
  * (docs/control.md). */
 int monitor_apply(struct monitor *monitor, struct config *config, struct monitor_error *error, json_t **ret_changes);
-/* What monitor_apply() would report. NULL: no memory. */
+/* monitor_diff.c. What monitor_apply() would report. NULL: no memory. */
 json_t *monitor_diff(struct monitor *monitor, const struct config *config);
+bool monitor_policy_equal(const struct policy *a, const struct policy *b);
+bool monitor_dns_equal(const struct dns_settings *a, const struct dns_settings *b);
+bool monitor_dns_as_asked(const struct dns_settings *dns);
+const struct agent_spec *monitor_agent_spec(const struct config *config, const char *name); /* NULL: none */
 /* Returns after an RCU grace period (kernel/sched/membarrier.c): no program still reads by a word from before. */
 void monitor_grace(void);
 void monitor_retire(struct monitor *monitor, __u64 now_ns); /* frees versions that no packet reads any more */
