@@ -105,8 +105,10 @@ static void on_population(void *context, const char *name, __u64 cgroup_id, bool
         struct daemon *daemon = context;
         struct monitor_agent *agent = monitor_agent_find(daemon->monitor, name);
 
-        if (agent && populated)
-                monitor_population(daemon->monitor, agent);
+        if (!agent || !populated)
+                return;
+        monitor_devices_young(daemon->monitor, agent);
+        monitor_population(daemon->monitor, agent);
 }
 
 static bool is_agent(void *context, pid_t pid)

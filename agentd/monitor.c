@@ -200,6 +200,11 @@ int monitor_new(uv_loop_t *loop, const struct monitor_options *options, struct c
         r = monitor_policies_load(monitor, error);
         if (r < 0)
                 goto failed;
+        r = monitor_devices_new(monitor);
+        if (r < 0) {
+                r = error_set(error, 1, r, "cannot watch the host's interfaces: %s", strerror(-r));
+                goto failed;
+        }
         r = timers_start(monitor);
         if (r < 0) {
                 r = error_set(error, 1, r, "cannot watch the event ring: %s", strerror(-r));
@@ -233,6 +238,7 @@ static void agent_forget(struct monitor *monitor, struct monitor_agent *agent)
                 free(listener);
         }
         monitor_limits_forget(agent);
+        monitor_devices_forget(agent);
         HASH_DEL(monitor->agents, agent);
         close_fd(&agent->cgroup_fd);
         free(agent->path);
@@ -251,6 +257,7 @@ void monitor_free(struct monitor *monitor)
                 dns_supervisor_free(monitor->dns);
         HASH_ITER (hh, monitor->agents, agent, next_agent)
                 agent_forget(monitor, agent);
+        monitor_devices_free(monitor);
         monitor_budgets_free(monitor);
         HASH_ITER (hh, monitor->policies, policy, next_policy) {
                 HASH_DEL(monitor->policies, policy);

@@ -62,6 +62,9 @@ struct monitor_listener {
         __u64 unused_since_ns; /* no process of the agent is in there; 0: one is */
 };
 
+struct monitor_devices;
+struct monitor_device_watch;
+
 struct monitor_agent {
         UT_hash_handle hh; /* by name */
         char name[AGENT_NAME_MAX];
@@ -74,6 +77,7 @@ struct monitor_agent {
         enum monitor_mode mode;
         bool quarantine;
         bool without_limits; /* its limits could not be had: it is denied until they can */
+        bool unmet;          /* its policy requires a tier that is not there: it is denied until it is */
         bool broken;
         char detail[160];
         __u64 verified_ns; /* CLOCK_BOOTTIME; 0: never */
@@ -85,6 +89,7 @@ struct monitor_agent {
         struct monitor_limits *limits, *next_limits; /* budgets and rates: in use, and prepared; see monitor_budget.h */
         struct monitor_settling *settling; /* first answers that attach waits for; NULL: all came, or time is up */
         __u64 settle_until_ns;
+        struct monitor_devices *devices; /* the device guard; NULL: not looked for yet. See monitor_device.h */
 };
 
 struct monitor {
@@ -109,6 +114,7 @@ struct monitor {
         bool verdicts_only;
         struct monitor_settling *settlings;
         struct monitor_budgets *budgets;
+        struct monitor_device_watch *device_watch;
 };
 
 struct monitor_options {
@@ -215,6 +221,18 @@ bool monitor_lsm_present(const struct monitor *monitor, const char **ret_detail)
 bool monitor_unix_present(const struct monitor *monitor, const char **ret_detail);
 /* Can what the policy says in so many words be enforced here? 0, or -EOPNOTSUPP with exit status 4. */
 int monitor_unix_check(const struct monitor *monitor, const struct policy *policy, struct monitor_error *error);
+
+/* monitor_device.c: tier 3. */
+int monitor_devices_new(struct monitor *monitor);
+void monitor_devices_free(struct monitor *monitor);
+/* Finds the agent's devices and holds them; true to what is there when it returns. */
+void monitor_devices_look(struct monitor *monitor, struct monitor_agent *agent);
+void monitor_devices_young(struct monitor *monitor, struct monitor_agent *agent); /* the same, and again and again */
+void monitor_devices_verify(struct monitor *monitor, struct monitor_agent *agent);
+void monitor_devices_forget(struct monitor_agent *agent); /* the kernel's side stays */
+json_t *monitor_devices_to_json(const struct monitor_agent *agent);
+/* Tiers that the agent's policy requires: missing ones deny everything, until they are there. */
+void monitor_requirements_check(struct monitor *monitor, struct monitor_agent *agent);
 
 /* monitor_listener.c */
 int monitor_listener_open(struct monitor *monitor, struct monitor_agent *agent, int netns_fd);

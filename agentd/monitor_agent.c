@@ -74,6 +74,7 @@ static struct monitor_agent *agent_add(struct monitor *monitor, const char *name
 static void agent_drop(struct monitor *monitor, struct monitor_agent *agent)
 {
         monitor_listeners_close(monitor, agent);
+        monitor_devices_forget(agent);
         if (agent->settling)
                 monitor_settle_end(monitor, agent->settling);
         monitor->by_id[agent->id] = NULL;
@@ -181,6 +182,17 @@ int monitor_attach(struct monitor *monitor, const char *name, const char *entry,
                 agent_drop(monitor, agent);
                 return r;
         }
+        monitor_devices_young(monitor, agent);
+        if (agent->unmet && !entry[0]) {
+                error->exit_status = 4;
+                (void)snprintf(error->text, sizeof(error->text), "cannot enforce policy '%s' at '%s': it %s", policy,
+                               path, agent->detail);
+                (void)datapath_detach(monitor->datapath, agent_id);
+                monitor_limits_discard(monitor, agent);
+                monitor_limits_retire(monitor, agent);
+                agent_drop(monitor, agent);
+                return -EOPNOTSUPP;
+        }
         (void)monitor_publish(monitor, agent);
         monitor_population(monitor, agent);
         /* Connections from before are judged from now on; those that the policy forbids end. */
@@ -270,7 +282,8 @@ void monitor_verify(struct monitor *monitor, struct monitor_agent *agent)
 
         if (agent->without_limits)
                 (void)monitor_publish(monitor, agent); /* there may be room by now */
-        version = agent->policy && !agent->without_limits ? agent->policy->version : 0;
+        monitor_devices_verify(monitor, agent);
+        version = agent->policy && !agent->without_limits && !agent->unmet ? agent->policy->version : 0;
         if (r < 0) {
                 monitor_event(monitor, EVENT_DRIFT, agent, REASON_NONE, "the hook %s was gone", hook_to_string(hook));
                 r = datapath_repair(monitor->datapath, agent->id, agent->cgroup_fd);
@@ -375,6 +388,7 @@ int monitor_adopt(struct monitor *monitor)
                         log_warning("some names of '%s' must be looked up again", agent->name);
                 (void)monitor_publish(monitor, agent);
                 monitor_unlearn(monitor, agent);
+                monitor_devices_young(monitor, agent);
                 monitor_population(monitor, agent);
                 monitor_sockets_destroy(monitor, agent, false);
                 monitor_verify(monitor, agent);

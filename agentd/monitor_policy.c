@@ -189,7 +189,7 @@ int monitor_publish(struct monitor *monitor, struct monitor_agent *agent)
         const char *name = agent->policy ? agent->policy->policy->name : "";
         struct datapath_limits limits = {.count = 1};
         int limited = limits_of(monitor, agent, &limits), r;
-        __u32 version = agent->policy && limited == 0 ? agent->policy->version : 0;
+        __u32 version = agent->policy && limited == 0 && !agent->unmet ? agent->policy->version : 0;
 
         memset(entry->policy, 0, sizeof(entry->policy));
         memcpy(entry->policy, name, MIN(strlen(name), sizeof(entry->policy) - 1));
@@ -260,6 +260,7 @@ void monitor_agent_move(struct monitor *monitor, struct monitor_agent *agent, st
         agent->detail[0] = '\0';
         (void)monitor_publish(monitor, agent);
         monitor_unlearn(monitor, agent);
+        monitor_devices_look(monitor, agent);
         monitor_sockets_destroy(monitor, agent, false);
 }
 

@@ -7,6 +7,7 @@
 #include <sys/utsname.h>
 
 #include "agentd/daemon.h"
+#include "agentd/datapath/device.h"
 #include "agentd/monitor_budget.h"
 #include "agentd/util/cleanup.h"
 #include "agentd/util/macro.h"
@@ -27,6 +28,15 @@ static json_t *names_to_json(struct daemon *daemon, const struct monitor_agent *
                          (json_int_t)counts[REFRESH_FAILING], "pending", (json_int_t)counts[REFRESH_WAITING]);
 }
 
+static json_t *tiers_to_json(struct daemon *daemon, const struct monitor_agent *agent)
+{
+        const char *detail = "";
+        bool lsm = monitor_lsm_present(daemon->monitor, &detail);
+
+        return json_pack("{s:b,s:b,s:o,s:{s:b,s:s}}", "1", 1, "2", 1, "3", monitor_devices_to_json(agent), "4",
+                         "present", (int)lsm, "detail", lsm ? "" : detail);
+}
+
 json_t *agent_to_json(struct daemon *daemon, struct monitor_agent *agent)
 {
         const struct agent_entry *entry = datapath_agent(daemon->monitor->datapath, agent->id);
@@ -34,7 +44,7 @@ json_t *agent_to_json(struct daemon *daemon, struct monitor_agent *agent)
                                    ? json_integer((json_int_t)((monitor_now() - agent->verified_ns) / NSEC_PER_SEC))
                                    : json_null();
 
-        return json_pack("{s:s,s:s,s:s,s:I,s:s,s:I,s:s,s:s,s:o,s:[ii],s:o,s:s}", "name", agent->name, "mode",
+        return json_pack("{s:s,s:s,s:s,s:I,s:s,s:I,s:s,s:s,s:o,s:o,s:o,s:s}", "name", agent->name, "mode",
                          monitor_agent_mode(agent), "policy", agent->policy ? agent->policy->policy->name : "",
                          "generation", (json_int_t)WORD_GENERATION(entry->word), "cgroup", agent->path, "cgroup_id",
                          (json_int_t)agent->cgroup_id, "state",
@@ -42,14 +52,14 @@ json_t *agent_to_json(struct daemon *daemon, struct monitor_agent *agent)
                          : agent->verified_ns ? "enforcing"
                                               : "attaching",
                          "detail", agent->quarantine ? "quarantined: everything is denied" : agent->detail,
-                         "verified_s", verified, "tiers", 1, 2, "names", names_to_json(daemon, agent), "origin",
-                         agent->entry[0] ? "config" : "attach");
+                         "verified_s", verified, "tiers", tiers_to_json(daemon, agent), "names",
+                         names_to_json(daemon, agent), "origin", agent->entry[0] ? "config" : "attach");
 }
 
 /* A configured agent whose cgroup is not there. Globs have no agent until they match. */
 static json_t *waiting_to_json(const struct agent_spec *spec)
 {
-        return json_pack("{s:s,s:s,s:s,s:n,s:s,s:n,s:s,s:s,s:n,s:[],s:{s:i,s:i,s:i},s:s}", "name", spec->name, "mode",
+        return json_pack("{s:s,s:s,s:s,s:n,s:s,s:n,s:s,s:s,s:n,s:{},s:{s:i,s:i,s:i},s:s}", "name", spec->name, "mode",
                          "enforce", "policy", spec->policy, "generation", "cgroup", spec->cgroup, "cgroup_id", "state",
                          "waiting", "detail", "its cgroup does not exist", "verified_s", "tiers", "names", "resolved",
                          0, "failed", 0, "pending", 0, "origin", "config");
@@ -207,6 +217,8 @@ void verb_status(void *context, struct control_request *request, const json_t *a
         struct daemon *daemon = context;
         struct event_statistics events = {};
         struct utsname name = {};
+        const char *lsm_detail = "";
+        bool lsm = monitor_lsm_present(daemon->monitor, &lsm_detail);
         json_t *problems;
         __u64 total = 0;
 
@@ -226,9 +238,9 @@ void verb_status(void *context, struct control_request *request, const json_t *a
                           (json_int_t)datapath_generation(daemon->monitor->datapath), "kernel", name.release, "config",
                           daemon->config_path, "healthy", (int)(json_array_size(problems) == 0), "problems", problems,
                           "tiers", "tier", 1, "name", "system calls", "present", 1, "detail", "", "tier", 2, "name",
-                          "packets", "present", 1, "detail", "", "tier", 3, "name", "veth", "present", 0, "detail",
-                          "not in this build: packet sockets are not seen", "tier", 4, "name", "socket creation (LSM)",
-                          "present", 0, "detail", "not in this build: packet sockets are not refused", "dns", "pid",
+                          "packets", "present", 1, "detail", "", "tier", 3, "name", "veth", "present", 1, "detail",
+                          datapath_device_tcx(daemon->monitor->datapath) ? "tcx" : "clsact", "tier", 4, "name",
+                          "socket creation (LSM)", "present", (int)lsm, "detail", lsm ? "" : lsm_detail, "dns", "pid",
                           (int)dns_supervisor_pid(daemon->monitor->dns), "restarts",
                           (int)dns_supervisor_restarts(daemon->monitor->dns), "events", "target", daemon->events_target,
                           "total", (json_int_t)total, "lost_ring", (json_int_t)events.lost_ring, "lost_sink",

@@ -7,6 +7,7 @@
 
 #include "agentd/agent/doctor.h"
 #include "agentd/daemon.h"
+#include "agentd/datapath/device.h"
 #include "agentd/util/cleanup.h"
 #include "agentd/util/macro.h"
 #include "agentd/version.h"
@@ -144,9 +145,13 @@ void verb_doctor(void *context, struct control_request *request, const json_t *a
         const char *lsm_detail = "", *unix_detail = "";
         bool lsm = monitor_lsm_present(daemon->monitor, &lsm_detail);
         bool unix_hook = monitor_unix_present(daemon->monitor, &unix_detail);
+        bool tcx = datapath_device_tcx(daemon->monitor->datapath);
         const struct doctor_probe probes[] = {
                 {.name = "bpf", .detail = "the programs are loaded"},
                 {.name = "lsm_cgroup", .result = lsm ? 0 : -EPERM, .detail = lsm ? "tried, works" : lsm_detail},
+                {.name = "tcx",
+                 .result = tcx ? 0 : -EOPNOTSUPP,
+                 .detail = tcx ? "tier 3 (device guard) by tcx links" : "tier 3 (device guard) by clsact filters"},
                 {.name = "connect_unix",
                  .result = unix_hook ? 0 : -EOPNOTSUPP,
                  .detail = unix_hook ? "the programs are loaded" : unix_detail},

@@ -202,6 +202,8 @@ static __noinline int device_discovery_check(struct __sk_buff *skb, struct packe
                 return REASON_MALFORMED;
         nd.length = bpf_htonl(length);
         nd.next = bpf_htonl(IPPROTO_ICMPV6);
+        if (nd.type == ND_ROUTER_ADVERTISEMENT || nd.type == ND_REDIRECT)
+                return REASON_PROTOCOL; /* routers and redirects are not the agent's business */
         if (n != 0 || start != bpf_htonl(0x60000000) || nd.code != 0 || !mac_equal(ethernet.h_source, device->mac))
                 return REASON_MALFORMED;
         sum = bpf_csum_diff(NULL, 0, (__be32 *)&nd, sizeof(nd), 0);
@@ -266,7 +268,7 @@ static __noinline int device_discovery_check(struct __sk_buff *skb, struct packe
                                ? DEVICE_NEIGHBOUR
                                : REASON_MALFORMED;
         }
-        return REASON_PROTOCOL; /* routers and redirects are not the agent's business */
+        return REASON_MALFORMED;
 }
 
 /* DEVICE_NEIGHBOUR; 0: to be asked of the policy; or the reason why not. *packet is filled as far as can be. */

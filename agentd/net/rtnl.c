@@ -93,22 +93,22 @@ int rtnl_fd(const struct rtnl *rtnl)
         return mnl_socket_get_fd(rtnl->socket);
 }
 
-int rtnl_changed(struct rtnl *rtnl)
+/* Whoever has CAP_NET_ADMIN in the namespace may write to our socket as well (net/netlink/af_netlink.c,
+ * netlink_sendmsg): what counts is the kernel's, port 0. */
+static ssize_t receive(struct rtnl *rtnl, char *buffer)
 {
-        char buffer[16 * 1024];
-        int n = 0;
+        for (;;) {
+                struct sockaddr_nl from = {};
+                socklen_t length = sizeof(from);
+                ssize_t n = recvfrom(rtnl_fd(rtnl), buffer, BUFFER_SIZE, MSG_TRUNC, (struct sockaddr *)&from, &length);
 
-        /* What they say is asked anew by who wants to know: it may be old, or not all. */
-        while (n < CHANGES_MAX) {
-                if (recv(rtnl_fd(rtnl), buffer, sizeof(buffer), MSG_DONTWAIT | MSG_TRUNC) < 0) {
-                        if (errno == EAGAIN)
-                                break;
-                        if (errno != ENOBUFS && errno != EINTR)
-                                return -errno;
-                }
-                n++;
+                if (n < 0)
+                        return -errno;
+                if (n > BUFFER_SIZE)
+                        return -ENOBUFS;
+                if (length == sizeof(from) && from.nl_family == AF_NETLINK && from.nl_pid == 0)
+                        return n;
         }
-        return n;
 }
 
 /* A question, and what is made of each message of the answer. */
@@ -149,10 +149,10 @@ static int ask(struct rtnl *rtnl, struct nlmsghdr *request, struct inquiry *inqu
         if (mnl_socket_sendto(rtnl->socket, request, request->nlmsg_len) < 0)
                 return -errno;
         do {
-                ssize_t n = mnl_socket_recvfrom(rtnl->socket, buffer, BUFFER_SIZE);
+                ssize_t n = receive(rtnl, buffer);
 
                 if (n < 0)
-                        return errno == EAGAIN ? -ETIMEDOUT : -errno;
+                        return n == -EAGAIN ? -ETIMEDOUT : (int)n;
                 if ((size_t)n >= sizeof(struct nlmsghdr) && ((struct nlmsghdr *)buffer)->nlmsg_seq != sequence) {
                         r = MNL_CB_OK;
                         continue;
@@ -216,27 +216,73 @@ static int link_attribute(const struct nlattr *attribute, void *context)
         return MNL_CB_OK;
 }
 
-static void take_link(struct inquiry *inquiry, const struct nlmsghdr *header)
+static bool link_read(const struct nlmsghdr *header, struct rtnl_link *ret)
 {
-        struct rtnl_link link = {.nsid = -1}, *links = inquiry->ret;
         const struct ifinfomsg *message;
 
-        if (header->nlmsg_type != RTM_NEWLINK || mnl_nlmsg_get_payload_len(header) < sizeof(*message))
-                return;
+        if ((header->nlmsg_type != RTM_NEWLINK && header->nlmsg_type != RTM_DELLINK) ||
+            mnl_nlmsg_get_payload_len(header) < sizeof(*message))
+                return false;
         message = mnl_nlmsg_get_payload(header);
         if (message->ifi_index <= 0)
-                return;
-        link.ifindex = (__u32)message->ifi_index;
-        link.flags = message->ifi_flags;
-        link.ethernet = message->ifi_type == ARPHRD_ETHER;
-        (void)mnl_attr_parse(header, sizeof(*message), link_attribute, &link);
+                return false;
+        *ret = (struct rtnl_link){
+                .ifindex = (__u32)message->ifi_index,
+                .flags = message->ifi_flags,
+                .ethernet = message->ifi_type == ARPHRD_ETHER,
+                .nsid = -1,
+        };
+        (void)mnl_attr_parse(header, sizeof(*message), link_attribute, ret);
+        return true;
+}
 
-        if ((inquiry->ifindex && link.ifindex != inquiry->ifindex) ||
+static void take_link(struct inquiry *inquiry, const struct nlmsghdr *header)
+{
+        struct rtnl_link link, *links = inquiry->ret;
+
+        if (!link_read(header, &link) || (inquiry->ifindex && link.ifindex != inquiry->ifindex) ||
             (inquiry->kind && strcmp(inquiry->kind, link.kind) != 0))
                 return;
         if (inquiry->n < inquiry->capacity)
                 links[inquiry->n] = link;
         inquiry->n++;
+}
+
+static void changes_read(const char *buffer, int n, rtnl_link_fn function, void *context)
+{
+        for (const struct nlmsghdr *header = (const void *)buffer; mnl_nlmsg_ok(header, n);
+             header = mnl_nlmsg_next(header, &n)) {
+                struct rtnl_link link;
+
+                if (link_read(header, &link))
+                        function(context, &link, header->nlmsg_type == RTM_DELLINK);
+        }
+}
+
+int rtnl_changed(struct rtnl *rtnl, rtnl_link_fn link, void *context)
+{
+        static const struct rtnl_link lost = {};
+        _cleanup_free_ char *buffer = malloc(BUFFER_SIZE);
+        int n = 0;
+
+        if (!buffer)
+                return -ENOMEM;
+        while (n < CHANGES_MAX) {
+                ssize_t size = receive(rtnl, buffer);
+
+                if (size == -EAGAIN)
+                        break;
+                if (size < 0 && size != -ENOBUFS && size != -EINTR)
+                        return (int)size;
+                n++;
+                if (!link)
+                        continue;
+                if (size < 0)
+                        link(context, &lost, false);
+                else
+                        changes_read(buffer, (int)size, link, context);
+        }
+        return n;
 }
 
 static struct nlmsghdr *link_request(char *buffer, __u16 flags, __u32 ifindex)

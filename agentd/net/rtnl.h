@@ -49,8 +49,12 @@ DEFINE_CLEANUP(struct rtnl *, rtnl_close);
 
 /* Of a socket with groups: becomes readable when something changed. */
 int rtnl_fd(const struct rtnl *rtnl);
-/* Reads what has come, at most as much as one turn should take. Returns how many tidings; -errno. Lost ones count. */
-int rtnl_changed(struct rtnl *rtnl);
+/*
+ * Reads what has come, at most as much as one turn should take. link: called for each tiding of a link, with ifindex 0
+ * when some were lost; may be NULL. Returns how many tidings; -errno.
+ */
+typedef void (*rtnl_link_fn)(void *context, const struct rtnl_link *link, bool gone);
+int rtnl_changed(struct rtnl *rtnl, rtnl_link_fn link, void *context);
 
 /* Of a socket without groups. */
 int rtnl_link_get(struct rtnl *rtnl, __u32 ifindex, struct rtnl_link *ret); /* -ENODEV: none */

@@ -68,6 +68,8 @@ struct draft_policy {
         struct draft_rule *rules;      /* own: of egress, deny and ingress */
         size_t n_rules, capacity;
         int mode, loopback, metadata, allow_private;     /* -1: not said */
+        int device_guard;                                /* the same */
+        __u32 required;                                  /* own, once settled those of the parents as well */
         struct draft_limits limits;                      /* own */
         const struct budget *budgets[DRAFT_BUDGETS_MAX]; /* once settled: those of the parents, then own */
         size_t n_budgets;

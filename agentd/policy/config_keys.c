@@ -100,6 +100,21 @@ static void read_dns(struct loader *loader, const struct config_key *key, const 
 
 static const struct config_word mode_words[] = {{"enforce", 0}, {"audit", 1}, {NULL, 0}};
 static const struct config_word allow_words[] = {{"deny", 0}, {"allow", 1}, {NULL, 0}};
+static const struct config_word device_guard_words[] = {{"auto", 0}, {"off", 1}, {NULL, 0}};
+static const struct config_word requirement_words[] = {
+        {"device_guard", REQUIRE_DEVICE_GUARD}, {"lsm", REQUIRE_LSM}, {NULL, 0}};
+
+static void read_requirement(struct loader *loader, const struct config_key *key, const struct yaml_node *node,
+                             void *target)
+{
+        const struct config_key word = {key->name, config_read_word, 0, requirement_words};
+        int value = 0;
+
+        config_read_word(loader, &word, node, &value);
+        ((struct draft_policy *)target)->required |= (__u32)value;
+}
+
+static const struct config_key required_item = {"required", read_requirement};
 
 static const struct config_word existing_words[] = {{"destroy", 0}, {"judge", 1}, {NULL, 0}};
 
@@ -117,6 +132,8 @@ static const struct config_key policy_keys[] = {
         {"unix", config_read_unix, POLICY(unix_rules)},
         {"existing", config_read_word, POLICY(existing), existing_words},
         {"metadata", config_read_word, POLICY(metadata), allow_words},
+        {"device_guard", config_read_word, POLICY(device_guard), device_guard_words},
+        {"required", config_read_each, .argument = &required_item, .flags = KEY_MAY_BE_NULL},
 };
 static const struct config_schema policy_schema = {"a policy", policy_keys, ARRAY_SIZE(policy_keys)};
 
@@ -157,6 +174,7 @@ static void read_policies(struct loader *loader, const struct config_key *key, c
                 policy->place = loader_place(loader, value->key);
                 policy->mode = policy->loopback = policy->metadata = policy->allow_private = -1;
                 policy->unix_rules.defaults = policy->unix_rules.outside = policy->existing = -1;
+                policy->device_guard = -1;
 
                 /* An empty policy is one that allows nothing. */
                 if (!yaml_node_is_null(value))

@@ -159,6 +159,9 @@ static void settle(struct resolver *resolver, struct draft_policy *policy, unsig
         inherit(policy, offsetof(struct draft_policy, unix_rules.defaults));
         inherit(policy, offsetof(struct draft_policy, unix_rules.outside));
         config_settle_unix(resolver->loader, policy);
+        inherit(policy, offsetof(struct draft_policy, device_guard));
+        for (size_t i = 0; i < policy->extends.n_items; i++)
+                policy->required |= policy->parents[i] ? policy->parents[i]->required : 0;
         config_settle_limits(resolver->loader, policy);
         policy->state = DRAFT_DONE;
 }
@@ -278,6 +281,8 @@ static void build_policy(struct resolver *resolver, const struct draft_policy *d
         policy->allow_private = draft->allow_private == 1;
         policy->existing_destroy = draft->existing == 0;
         config_build_unix(loader, draft, policy);
+        policy->device_guard_off = draft->device_guard == 1;
+        policy->required = draft->required;
         policy->rules = calloc(MAX(list->n_items, (size_t)1), sizeof(*policy->rules));
         if (!policy->rules) {
                 loader->no_memory = true;

@@ -78,12 +78,20 @@ struct unix_rules {
         bool outside_deny; /* `outside: deny`: none that is not the agent's own */
 };
 
+/* Tiers without which the policy is not to be enforced at all. */
+enum policy_requirement {
+        REQUIRE_DEVICE_GUARD = 1,
+        REQUIRE_LSM = 2,
+};
+
 struct policy {
         char *name;
         bool audit;
         bool loopback_allow;
         bool metadata_allow;
         bool allow_private;
+        bool device_guard_off;
+        __u32 required; /* enum policy_requirement */
         struct rule *rules; /* flattened: inherited first (in the order of `extends`), then own; a rule's index is its
                                number */
         size_t n_rules;

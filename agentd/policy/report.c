@@ -106,6 +106,17 @@ static json_t *rule_json(const struct rule *rule, const char *direction)
                          (int)rule->place.line, "column", (int)rule->place.column);
 }
 
+static json_t *required_json(const struct policy *policy)
+{
+        json_t *required = json_array();
+
+        if (required && (policy->required & REQUIRE_DEVICE_GUARD))
+                json_array_append_new(required, json_string("device_guard"));
+        if (required && (policy->required & REQUIRE_LSM))
+                json_array_append_new(required, json_string("lsm"));
+        return required;
+}
+
 json_t *report_policy_json(const struct config *config, const struct policy *policy)
 {
         json_t *agents = json_array(), *rules = json_array();
@@ -120,9 +131,10 @@ json_t *report_policy_json(const struct config *config, const struct policy *pol
                                 json_array_append_new(rules, rule_json(&policy->rules[i], "egress"));
         for (size_t i = 0; rules && i < policy->n_ingress; i++)
                 json_array_append_new(rules, rule_json(&policy->ingress[i], "ingress"));
-        return json_pack("{s:o,s:s,s:s,s:s,s:b,s:o,s:o,s:o,s:i,s:o,s:o}", "name", text_json(policy->name), "mode",
+        return json_pack("{s:o,s:s,s:s,s:s,s:b,s:s,s:o,s:o,s:o,s:o,s:i,s:o,s:o}", "name", text_json(policy->name), "mode",
                          policy->audit ? "audit" : "enforce", "loopback", policy->loopback_allow ? "allow" : "deny",
                          "metadata", policy->metadata_allow ? "allow" : "deny", "allow_private", policy->allow_private,
+                         "device_guard", policy->device_guard_off ? "off" : "auto", "required", required_json(policy),
                          "budget", report_budgets_json(policy->budgets, policy->n_budgets), "rate",
                          report_rate_json(&policy->rate, "connections"), "file", text_json(policy->place.file), "line",
                          (int)policy->place.line, "agents", agents, "rules", rules);
@@ -180,6 +192,7 @@ static void print_rule(const json_t *rule, FILE *out)
 void report_policy_text(const json_t *policy, FILE *out)
 {
         const json_t *rules = json_object_get(policy, "rules"), *agents = json_object_get(policy, "agents");
+        const json_t *required = json_object_get(policy, "required");
         bool audit = strcmp(text_of(policy, "mode"), "audit") == 0;
 
         fprintf(out, "policy %s (%s)", text_of(policy, "name"),
@@ -194,6 +207,11 @@ void report_policy_text(const json_t *policy, FILE *out)
         fprintf(out, "  loopback: %s, metadata: %s, names may resolve to private addresses: %s\n",
                 text_of(policy, "loopback"), text_of(policy, "metadata"),
                 json_is_true(json_object_get(policy, "allow_private")) ? "yes" : "no");
+        if (strcmp(text_of(policy, "device_guard"), "off") == 0)
+                fprintf(out, "  device_guard: off\n");
+        for (size_t i = 0; i < json_array_size(required); i++)
+                fprintf(out, "%s%s%s", i == 0 ? "  required: " : ", ", json_string_value(json_array_get(required, i)),
+                        i + 1 == json_array_size(required) ? "\n" : "");
         report_limits_text(policy, "  ", out);
         for (size_t i = 0; i < json_array_size(rules); i++)
                 print_rule(json_array_get(rules, i), out);

@@ -56,10 +56,11 @@ static struct room room;
 
 static inline json_t *an_agent(const char *state)
 {
-        return json_pack("{s:s,s:s,s:s,s:i,s:s,s:i,s:s,s:s,s:i,s:[i,i],s:{s:i,s:i,s:i},s:s}", "name", "claude-1",
-                         "mode", "enforce", "policy", "coding-agent", "generation", 7, "cgroup", "/agents/claude-1",
-                         "cgroup_id", 12345, "state", state, "detail", "", "verified_s", 3, "tiers", 1, 2, "names",
-                         "resolved", 2, "failed", 0, "pending", 1, "origin", "config");
+        return json_pack("{s:s,s:s,s:s,s:i,s:s,s:i,s:s,s:s,s:i,s:{s:b,s:b,s:{s:b,s:[],s:s}},s:{s:i,s:i,s:i},s:s}",
+                         "name", "claude-1", "mode", "enforce", "policy", "coding-agent", "generation", 7, "cgroup",
+                         "/agents/claude-1", "cgroup_id", 12345, "state", state, "detail", "", "verified_s", 3, "tiers",
+                         "1", 1, "2", 1, "3", "present", 0, "devices", "detail", "no veth", "names", "resolved", 2,
+                         "failed", 0, "pending", 1, "origin", "config");
 }
 
 static inline void remember(const json_t *arguments)

@@ -252,15 +252,47 @@ static void a_change_is_told_and_read_at_once(void **state)
         struct pollfd item = {.events = POLLIN};
 
         assert_int_equal(rtnl_open(world->there, RTNL_GROUP_LINKS | RTNL_GROUP_ADDRESSES, &there), 0);
-        assert_int_equal(rtnl_changed(there), 0);
+        assert_int_equal(rtnl_changed(there, NULL, NULL), 0);
         veth_add(world);
         item.fd = rtnl_fd(there);
         assert_int_equal(poll(&item, 1, 2000), 1);
-        assert_true(rtnl_changed(there) > 0);
-        assert_int_equal(rtnl_changed(there), 0);
+        assert_true(rtnl_changed(there, NULL, NULL) > 0);
+        assert_int_equal(rtnl_changed(there, NULL, NULL), 0);
         RUN_THERE(world, "ip address add 10.7.0.2/24 dev eth0");
         assert_int_equal(poll(&item, 1, 2000), 1);
-        assert_true(rtnl_changed(there) > 0);
+        assert_true(rtnl_changed(there, NULL, NULL) > 0);
+}
+
+struct seen {
+        struct rtnl_link link;
+        bool gone;
+};
+
+static void see(void *context, const struct rtnl_link *link, bool gone)
+{
+        struct seen *seen = context;
+
+        if (link->ifindex == 77)
+                *seen = (struct seen){*link, gone};
+}
+
+static void a_tiding_tells_which_link_it_is_about(void **state)
+{
+        struct world *world = world_of(state);
+        _cleanup_(rtnl_closep) struct rtnl *here = NULL;
+        struct seen seen = {};
+
+        assert_int_equal(rtnl_open(-1, RTNL_GROUP_LINKS, &here), 0);
+        veth_add(world);
+        assert_true(rtnl_changed(here, see, &seen) > 0);
+        assert_int_equal(seen.link.ifindex, 77);
+        assert_string_equal(seen.link.kind, "veth");
+        assert_int_not_equal(seen.link.nsid, -1);
+        assert_false(seen.gone);
+
+        run("ip link del host7");
+        assert_true(rtnl_changed(here, see, &seen) > 0);
+        assert_true(seen.gone);
 }
 
 #define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
@@ -275,6 +307,7 @@ int main(void)
                 TEST(addresses_and_gateways_are_those_of_one_link),
                 TEST(more_than_there_is_room_for_is_an_error_and_not_a_part),
                 TEST(a_change_is_told_and_read_at_once),
+                TEST(a_tiding_tells_which_link_it_is_about),
         };
 
         return cmocka_run_group_tests(tests, NULL, NULL);
