@@ -32,6 +32,7 @@ enum {
         MONITOR_LINGER_S = 2,         /* a listener stays so long in a namespace that its agent has left */
         MONITOR_LISTENERS_MAX = 64,   /* of one agent: each costs descriptors that all agents share */
         MONITOR_DISCOVERIES_MAX = 64, /* of one agent, in a second */
+        MONITOR_LEFT_MAX = 16,        /* namespaces that an agent has left, one by one; beyond that: all of the host's */
 };
 
 /* A configuration with the number of those who point into it (compiled policies do). */
@@ -84,6 +85,8 @@ struct monitor_agent {
         __u64 events_lost; /* by the kernel, as far as it was told */
         struct monitor_listener *listeners;
         unsigned n_listeners;
+        struct netns_identity left[MONITOR_LEFT_MAX]; /* where it once lived: sockets may have stayed there */
+        size_t n_left;                                /* may exceed MONITOR_LEFT_MAX */
         unsigned discoveries;                        /* in the current tick */
         __u64 lookups[DNS_OUTCOME_MAX];              /* by enum dns_outcome, since the worker began */
         struct monitor_limits *limits, *next_limits; /* budgets and rates: in use, and prepared; see monitor_budget.h */
@@ -203,6 +206,17 @@ void monitor_ports_choose(struct monitor *monitor, __u32 agent_id, size_t first)
 const char *monitor_agent_mode(const struct monitor_agent *agent); /* "enforce", "audit" */
 
 /* monitor_sockets.c */
+/* The last process of the agent has left this namespace. */
+void monitor_namespace_left(struct monitor_agent *agent, const struct netns_identity *identity);
+/* At detach: every socket of the agent, wherever it once lived. After it nothing is left in a queue. */
+void monitor_sockets_end(struct monitor *monitor, struct monitor_agent *agent);
+/* At attach: sockets from before, and those that its processes have brought along, by `existing` of its policy. */
+struct monitor_existing {
+        size_t n_open;    /* TCP and UDP sockets that its processes hold, or that were made in its cgroup */
+        size_t n_foreign; /* of those: made in another cgroup, which tiers 1 and 2 do not see */
+        size_t n_ended;
+};
+void monitor_sockets_existing(struct monitor *monitor, struct monitor_agent *agent, struct monitor_existing *ret);
 /* Destroys the agent's sockets that its policy of now does not allow; all: every one. */
 void monitor_sockets_destroy(struct monitor *monitor, struct monitor_agent *agent, bool all);
 /* The same for those that doomed says. */

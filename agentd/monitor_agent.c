@@ -108,6 +108,7 @@ int monitor_attach(struct monitor *monitor, const char *name, const char *entry,
 {
         struct monitor_policy *found = monitor_policy_find(monitor, policy);
         struct monitor_agent *agent, *next;
+        struct monitor_existing existing = {};
         _cleanup_close_ int fd = -1;
         __u64 id;
         __u32 agent_id;
@@ -196,11 +197,16 @@ int monitor_attach(struct monitor *monitor, const char *name, const char *entry,
         (void)monitor_publish(monitor, agent);
         monitor_population(monitor, agent);
         /* Connections from before are judged from now on; those that the policy forbids end. */
-        monitor_sockets_destroy(monitor, agent, false);
+        monitor_sockets_existing(monitor, agent, &existing);
         monitor_verify(monitor, agent);
         if (monitor_settle_begin(monitor, found, &agent->settling) == 0)
                 agent->settle_until_ns = monitor_now() + MONITOR_SETTLE_MS * NSEC_PER_MSEC;
-        monitor_event(monitor, EVENT_LIFECYCLE, agent, REASON_NONE, "attached to %s", path);
+        if (existing.n_open > 0)
+                monitor_event(monitor, EVENT_LIFECYCLE, agent, REASON_NONE,
+                              "attached to %.128s; of %zu open sockets %zu were made in another cgroup; %zu were ended",
+                              path, existing.n_open, existing.n_foreign, existing.n_ended);
+        else
+                monitor_event(monitor, EVENT_LIFECYCLE, agent, REASON_NONE, "attached to %s", path);
         *ret = agent;
         return 0;
 }
@@ -235,7 +241,7 @@ void monitor_detach(struct monitor *monitor, struct monitor_agent *agent)
 
         /* A word of 0 denies whatever its sockets still try. */
         (void)datapath_agent_publish(monitor->datapath, id, 0, 0);
-        monitor_sockets_destroy(monitor, agent, true);
+        monitor_sockets_end(monitor, agent);
         monitor_listeners_close(monitor, agent);
         (void)dns_supervisor_agent_gone(monitor->dns, id);
         monitor_event(monitor, EVENT_LIFECYCLE, agent, REASON_NONE, "detached from %s", agent->path);

@@ -121,6 +121,7 @@ void monitor_listeners_scan(struct monitor *monitor, struct monitor_agent *agent
                         listener->unused_since_ns = now_ns;
                 } else if (now_ns - listener->unused_since_ns > MONITOR_LINGER_S * NSEC_PER_SEC) {
                         *link = listener->next;
+                        monitor_namespace_left(agent, &listener->identity);
                         listener_close(monitor, agent, listener);
                         continue;
                 }

@@ -11,6 +11,7 @@
 
 #include "bpf/device.h"
 #include "bpf/guard.h"
+#include "bpf/owner.h"
 #include "bpf/skb.h"
 #include "bpf/socket.h"
 #include "bpf/sockopt.h"

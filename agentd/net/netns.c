@@ -109,6 +109,17 @@ static void netns_leave(int home)
         close(home);
 }
 
+int netns_call(int netns_fd, int (*function)(void *context), void *context)
+{
+        int home, r = netns_enter(netns_fd, &home);
+
+        if (r < 0)
+                return r;
+        r = function(context);
+        netns_leave(home);
+        return r;
+}
+
 int netns_socket(int netns_fd, int family, int type, int protocol, int *ret_fd)
 {
         int home, fd, r;

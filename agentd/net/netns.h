@@ -33,6 +33,9 @@ int netns_identify(int netns_fd, struct netns_identity *ret);
 int netns_cookie(int netns_fd, __u64 *ret);
 bool netns_identity_equal(const struct netns_identity *a, const struct netns_identity *b);
 
+/* A function's work inside, as short as a socket's making: its own value, or -errno when there is no way in. */
+int netns_call(int netns_fd, int (*function)(void *context), void *context);
+
 /* socket(2) inside; netns_fd -1: here. SOCK_CLOEXEC is added. */
 int netns_socket(int netns_fd, int family, int type, int protocol, int *ret_fd);
 

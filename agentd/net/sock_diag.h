@@ -10,6 +10,7 @@
 
 #include <stdbool.h>
 #include <stddef.h>
+#include <sys/types.h>
 
 #include "agentd/abi.h"
 #include "agentd/util/cleanup.h"
@@ -63,3 +64,8 @@ int sock_diag_destroy(struct sock_diag *diag, const struct sock_diag_socket *soc
 int sock_diag_destroy_each(struct sock_diag *diag, const __u64 *cgroup_ids, size_t n_cgroup_ids,
                            bool (*doomed)(void *context, const struct sock_diag_socket *socket), void *context,
                            size_t *ret_destroyed);
+
+/* The inodes of sockets of any family that these processes hold (/proc/PID/fd), sorted, each once. Processes that are
+ * gone are left out. *ret: to be freed. */
+enum { SOCK_DIAG_HELD_MAX = 1 << 20 };
+int sock_diag_held(const pid_t *pids, size_t n_pids, __u64 **ret, size_t *ret_n);

@@ -32,3 +32,22 @@ struct charge_question {
         __u32 reserved[3];
 };
 ABI_SIZE(struct charge_question, 56);
+
+/* The argument of agentd_owner (SEC("cgroup_skb/egress")): whose is the socket with these ends? */
+enum owner_answer {
+        OWNER_UNKNOWN = 0, /* no such socket, or another one */
+        OWNER_OTHER = 1,
+        OWNER_SELF = 2, /* made in cgroup_id or below it */
+};
+
+struct owner_question {
+        struct address local, remote;
+        __u64 socket_cgroup_id; /* as the dump has it */
+        __u64 cgroup_id;        /* of the agent */
+        __u16 local_port;       /* host order */
+        __u16 remote_port;
+        __u8 ipv6; /* of the socket: it may have v4-mapped addresses */
+        __u8 tcp;  /* else UDP */
+        __u8 reserved[2];
+};
+ABI_SIZE(struct owner_question, 56);
