@@ -357,6 +357,23 @@ static __noinline bool device_is_known(struct __sk_buff *skb, const struct flow 
         return flows && udp_peer_is_live(flows, flow, now_ns);
 }
 
+enum { ICMP_ECHO_REPLY = 0, ICMPV6_ECHO_REPLY_TYPE = 129 };
+
+/* Could this belong to a flow that began outside? The socket would know, but not every packet has one. */
+static __always_inline bool device_may_answer(struct __sk_buff *skb, const struct packet *packet)
+{
+        __u8 type = 255;
+
+        if (packet->flow.protocol == PROTOCOL_TCP)
+                return (packet->flow.flags & (FLOW_ESTABLISHED | FLOW_FRAGMENT)) || packet->inbound == PACKET_ANSWERS;
+        if (packet->flow.protocol == PROTOCOL_UDP)
+                return true;
+        if (packet->flow.protocol != PROTOCOL_ICMP || (packet->flow.flags & FLOW_FRAGMENT))
+                return false;
+        (void)bpf_skb_load_bytes(skb, ETH_HLEN + packet->header_bytes, &type, sizeof(type));
+        return type == (packet->ip_protocol == IPPROTO_ICMP ? ICMP_ECHO_REPLY : ICMPV6_ECHO_REPLY_TYPE);
+}
+
 /* What is asked beside the frame: the owner in bits 0-3. */
 enum {
         DEVICE_OWNER_MASK = 15,
@@ -408,6 +425,17 @@ static __noinline int device_judge(struct __sk_buff *skb, struct packet *packet,
             device_is_known(skb, flow, verdict.reason, now_ns)) {
                 verdict.action = VERDICT_ALLOW;
                 verdict.expires_ns = 0;
+        }
+        if (verdict.action == VERDICT_DENY && device_may_answer(skb, packet)) {
+                struct verdict inbound;
+
+                flow->flags |= FLOW_INBOUND;
+                flow->local_port = packet->local_port;
+                policy_verdict(agent_id, word, now_ns, flow, &inbound);
+                if (inbound.action == VERDICT_ALLOW)
+                        verdict = inbound;
+                else
+                        flow->flags &= ~FLOW_INBOUND;
         }
         if (verdict.action == VERDICT_ALLOW) {
                 if (owner != OWNER_NONE)

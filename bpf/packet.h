@@ -23,6 +23,7 @@ enum {
         PACKET_EXTENSIONS_MAX = 4,
         PACKET_LOOPBACK_IFINDEX = 1, /* include/net/flow.h, LOOPBACK_IFINDEX: in every namespace */
         PACKET_TCP_SYN = 0x02,
+        PACKET_ANSWERS = 1, /* in packet->inbound, as far as headers can tell */
 };
 
 struct packet {
@@ -87,6 +88,8 @@ static __always_inline int packet_ports(struct __sk_buff *skb, struct packet *pa
                 packet->flow.flags |= FLOW_ESTABLISHED;
         else if (direction == DIRECTION_INGRESS && (tcp[1] & 0x10))
                 packet->flow.flags |= FLOW_ESTABLISHED; /* SYN and ACK: the answer to our SYN, judged when it left */
+        else if (tcp[1] & 0x10)
+                packet->inbound = PACKET_ANSWERS; /* theirs */
         return 0;
 }
 

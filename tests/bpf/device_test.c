@@ -45,6 +45,8 @@ static const struct bpf_rule rules[] = {
         {"2001:db8:1::/48", false, PROTOCOL_TCP | PROTOCOL_UDP | PROTOCOL_ICMP, 0, 65535},
         {"203.0.113.66/32", true, PROTOCOL_TCP | PROTOCOL_UDP, 0, 65535},
         {"169.254.169.254/32", false, PROTOCOL_TCP, 0, 65535},
+        {"198.18.5.0/24", false, PROTOCOL_TCP | PROTOCOL_UDP, 22, 22, .ingress = true},
+        {"198.18.5.0/24", false, PROTOCOL_ICMP, 0, 65535, .ingress = true},
 };
 
 struct world {
@@ -379,6 +381,32 @@ static void the_policy_decides_on_packets_in_good_form(void **state)
         assert_drops(world, changed(udp(ALLOWED4, 443, 10), 23, 132), REASON_PROTOCOL, "SCTP");
 }
 
+static void answers_to_who_may_come_in_pass(void **state)
+{
+        const struct world *world = world_of(state);
+        struct frame frame = tcp("198.18.5.9", 50000, 0x12);
+
+        frame.bytes[34] = 0;
+        frame.bytes[35] = 22;
+        assert_passes(world, frame, "SYN and ACK of the port that it may come to");
+        assert_drops(world, changed(frame, 35, 23), REASON_NO_RULE, "of another port");
+        assert_drops(world, changed(frame, 32, 6), REASON_NO_RULE, "to another network");
+        assert_drops(world, changed(frame, 47, 0x02), REASON_NO_RULE, "a SYN: it would be the agent who begins");
+        assert_passes(world, changed(frame, 47, 0x10), "ACK");
+        assert_passes(world, changed(frame, 47, 0x04), "RST");
+
+        frame = udp("198.18.5.9", 50000, 10);
+        assert_drops(world, frame, REASON_NO_RULE, "UDP of another port");
+        frame.bytes[34] = 0;
+        frame.bytes[35] = 22;
+        assert_passes(world, frame, "UDP");
+
+        frame = changed(udp("198.18.5.9", 0, 10), 23, IPPROTO_ICMP);
+        frame.bytes[34] = 0;
+        assert_passes(world, frame, "an echo's answer");
+        assert_drops(world, changed(frame, 34, 8), REASON_NO_RULE, "an echo of its own");
+}
+
 static void only_frames_of_the_link_pass(void **state)
 {
         const struct world *world = world_of(state);
@@ -674,6 +702,7 @@ int main(void)
 {
         const struct CMUnitTest tests[] = {
                 cmocka_unit_test(the_policy_decides_on_packets_in_good_form),
+                cmocka_unit_test(answers_to_who_may_come_in_pass),
                 cmocka_unit_test(only_frames_of_the_link_pass),
                 cmocka_unit_test(sources_that_are_not_its_own_are_refused),
                 cmocka_unit_test(options_extensions_and_fragments),
