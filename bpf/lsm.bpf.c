@@ -3,6 +3,10 @@
  * Tier 4: security hooks of the agent's cgroup. What no cgroup hook is called for: sockets of families other than
  * AF_INET and AF_INET6, and whose socket it is that a Unix socket is being connected to.
  *
+ * The kernel calls these hooks by the cgroup of the process and not by the socket's (bpf_lsm_find_cgroup_shim()
+ * compares a pointer's type with a structure's, so it never finds a socket among the arguments): whoever works in the
+ * agent's cgroup is judged, with whosever sockets.
+ *
  * An object of its own, because it cannot be loaded everywhere: `bpf` must be an active security module, and even then
  * there are kernels that refuse each such program with EPERM. Its maps are those of agentd.bpf.c.
  */
