@@ -215,8 +215,10 @@ static void add_socket(struct text_writer *writer, const struct event *event)
         if (length == 0)
                 return;
         memcpy(path, event->path, length);
-        if (path[0] == '\0')
-                path[0] = '@';
+        /* As in /proc/net/unix: a NUL is no character of JSON's readers. */
+        for (size_t i = 0; i < length; i++)
+                if (path[i] == '\0')
+                        path[i] = '@';
         text_add(writer, ",\"path\":");
         text_add_json(writer, path, length);
 }

@@ -4,6 +4,7 @@
  */
 #include "agentd/policy/report.h"
 #include "agentd/policy/report_limits.h"
+#include "agentd/policy/report_unix.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -131,13 +132,15 @@ json_t *report_policy_json(const struct config *config, const struct policy *pol
                                 json_array_append_new(rules, rule_json(&policy->rules[i], "egress"));
         for (size_t i = 0; rules && i < policy->n_ingress; i++)
                 json_array_append_new(rules, rule_json(&policy->ingress[i], "ingress"));
-        return json_pack("{s:o,s:s,s:s,s:s,s:b,s:s,s:o,s:o,s:o,s:o,s:i,s:o,s:o}", "name", text_json(policy->name), "mode",
-                         policy->audit ? "audit" : "enforce", "loopback", policy->loopback_allow ? "allow" : "deny",
-                         "metadata", policy->metadata_allow ? "allow" : "deny", "allow_private", policy->allow_private,
-                         "device_guard", policy->device_guard_off ? "off" : "auto", "required", required_json(policy),
-                         "budget", report_budgets_json(policy->budgets, policy->n_budgets), "rate",
-                         report_rate_json(&policy->rate, "connections"), "file", text_json(policy->place.file), "line",
-                         (int)policy->place.line, "agents", agents, "rules", rules);
+        return json_pack(
+                "{s:o,s:s,s:s,s:s,s:b,s:s,s:o,s:o,s:s,s:o,s:o,s:o,s:i,s:o,s:o}", "name", text_json(policy->name),
+                "mode", policy->audit ? "audit" : "enforce", "loopback", policy->loopback_allow ? "allow" : "deny",
+                "metadata", policy->metadata_allow ? "allow" : "deny", "allow_private", policy->allow_private,
+                "device_guard", policy->device_guard_off ? "off" : "auto", "required", required_json(policy), "unix",
+                report_unix_json(&policy->unix_rules), "existing", policy->existing_destroy ? "destroy" : "judge",
+                "budget", report_budgets_json(policy->budgets, policy->n_budgets), "rate",
+                report_rate_json(&policy->rate, "connections"), "file", text_json(policy->place.file), "line",
+                (int)policy->place.line, "agents", agents, "rules", rules);
 }
 
 static const char *text_of(const json_t *object, const char *key)
@@ -212,6 +215,7 @@ void report_policy_text(const json_t *policy, FILE *out)
         for (size_t i = 0; i < json_array_size(required); i++)
                 fprintf(out, "%s%s%s", i == 0 ? "  required: " : ", ", json_string_value(json_array_get(required, i)),
                         i + 1 == json_array_size(required) ? "\n" : "");
+        report_unix_text(policy, "  ", out);
         report_limits_text(policy, "  ", out);
         for (size_t i = 0; i < json_array_size(rules); i++)
                 print_rule(json_array_get(rules, i), out);
