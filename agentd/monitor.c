@@ -148,6 +148,7 @@ int monitor_new(uv_loop_t *loop, const struct monitor_options *options, struct c
         }
         monitor->loop = loop;
         monitor->bus = bus;
+        monitor->own_namespace = options->own_namespace;
         monitor->verdicts_only = options->verdicts_only;
         monitor->mount.fd = -1;
         monitor->started_ns = monitor_now();

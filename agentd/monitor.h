@@ -32,7 +32,7 @@ enum {
         MONITOR_LINGER_S = 2,         /* a listener stays so long in a namespace that its agent has left */
         MONITOR_LISTENERS_MAX = 64,   /* of one agent: each costs descriptors that all agents share */
         MONITOR_DISCOVERIES_MAX = 64, /* of one agent, in a second */
-        MONITOR_LEFT_MAX = 16,        /* namespaces that an agent has left, one by one; beyond that: all of the host's */
+        MONITOR_LEFT_MAX = 16, /* namespaces that an agent has left, one by one; beyond that: all of the host's */
 };
 
 /* A configuration with the number of those who point into it (compiled policies do). */
@@ -66,6 +66,9 @@ struct monitor_listener {
 struct monitor_devices;
 struct monitor_device_watch;
 
+/* What a policy `required:` and has not got. */
+enum monitor_unmet { UNMET_NOTHING = 0, UNMET_WAITING, UNMET_DEVICE_GUARD, UNMET_LSM };
+
 struct monitor_agent {
         UT_hash_handle hh; /* by name */
         char name[AGENT_NAME_MAX];
@@ -77,8 +80,8 @@ struct monitor_agent {
         struct monitor_policy *policy; /* NULL: broken, everything is denied */
         enum monitor_mode mode;
         bool quarantine;
-        bool without_limits; /* its limits could not be had: it is denied until they can */
-        bool unmet;          /* its policy requires a tier that is not there: it is denied until it is */
+        bool without_limits;      /* its limits could not be had: it is denied until they can */
+        enum monitor_unmet unmet; /* what its policy requires is not there: it is denied until it is */
         bool broken;
         char detail[160];
         __u64 verified_ns; /* CLOCK_BOOTTIME; 0: never */
@@ -87,8 +90,8 @@ struct monitor_agent {
         unsigned n_listeners;
         struct netns_identity left[MONITOR_LEFT_MAX]; /* where it once lived: sockets may have stayed there */
         size_t n_left;                                /* may exceed MONITOR_LEFT_MAX */
-        unsigned discoveries;                        /* in the current tick */
-        __u64 lookups[DNS_OUTCOME_MAX];              /* by enum dns_outcome, since the worker began */
+        unsigned discoveries;                         /* in the current tick */
+        __u64 lookups[DNS_OUTCOME_MAX];               /* by enum dns_outcome, since the worker began */
         struct monitor_limits *limits, *next_limits; /* budgets and rates: in use, and prepared; see monitor_budget.h */
         struct monitor_settling *settling; /* first answers that attach waits for; NULL: all came, or time is up */
         __u64 settle_until_ns;
@@ -114,6 +117,7 @@ struct monitor {
         __u64 started_ns;
         unsigned closing;
         __u32 ticks;
+        bool own_namespace;
         bool verdicts_only;
         struct monitor_settling *settlings;
         struct monitor_budgets *budgets;
@@ -123,6 +127,7 @@ struct monitor {
 struct monitor_options {
         const char *directory;       /* of the pins */
         const char *state_directory; /* where budgets are remembered over a reboot; NULL: they are not */
+        bool own_namespace;          /* the agent lives in our own network namespace: no device guard is looked for */
         bool verdicts_only;          /* no lifecycle and learn events: for a person at a terminal */
 };
 

@@ -184,7 +184,7 @@ int monitor_attach(struct monitor *monitor, const char *name, const char *entry,
                 return r;
         }
         monitor_devices_young(monitor, agent);
-        if (agent->unmet && !entry[0]) {
+        if (agent->unmet > UNMET_WAITING && !entry[0]) {
                 error->exit_status = 4;
                 (void)snprintf(error->text, sizeof(error->text), "cannot enforce policy '%s' at '%s': it %s", policy,
                                path, agent->detail);
@@ -301,7 +301,7 @@ void monitor_verify(struct monitor *monitor, struct monitor_agent *agent)
                 monitor_event(monitor, EVENT_DRIFT, agent, REASON_NONE, "its entry in the kernel was changed");
                 (void)monitor_publish(monitor, agent);
         }
-        agent->broken = r < 0 || version == 0;
+        agent->broken = r < 0 || (version == 0 && agent->unmet != UNMET_WAITING);
         if (r < 0)
                 (void)snprintf(agent->detail, sizeof(agent->detail), "hook %s is not attached: %s",
                                hook_to_string(hook), strerror(-r));

@@ -154,6 +154,11 @@ static int device_hold(struct monitor_devices *devices, struct veth *veth)
         device->seen = true;
         memcpy(device->name, veth->name, sizeof(device->name));
         memcpy(device->host_name, veth->host_name, sizeof(device->host_name));
+        if (device->holds && datapath_device_verify(monitor->datapath, veth->ifindex) < 0) {
+                monitor_event(monitor, EVENT_DRIFT, devices->agent, REASON_NONE,
+                              "the program at %s was gone or changed", veth->host_name);
+                device->holds = false;
+        }
         if (!device->holds || memcmp(&entry, &device->entry, sizeof(entry)) != 0) {
                 r = datapath_device_set(monitor->datapath, &entry);
                 if (r == 0)
@@ -325,6 +330,23 @@ bool monitor_device_guard_is_off(const struct monitor_agent *agent)
         return agent->policy && agent->policy->policy->device_guard_off;
 }
 
+/*
+ * Runtimes put a process into its cgroup first and into its namespace then (runc, and nsenter by hand), so a process in
+ * the host's namespace is believed when it stays there.
+ */
+static void absence_doubt(struct monitor_devices *devices, enum monitor_devices_state before, const char *told)
+{
+        if (devices->absent_since_ns == 0)
+                devices->absent_since_ns = devices->looked_ns;
+        if (devices->looked_ns - devices->absent_since_ns >= MONITOR_DEVICE_ABSENT_MS * NSEC_PER_MSEC) {
+                devices->absent_since_ns = 0;
+                return;
+        }
+        devices->state = before;
+        memcpy(devices->detail, told, sizeof(devices->detail));
+        monitor_devices_expect(devices);
+}
+
 static void devices_look(struct monitor_devices *devices)
 {
         struct monitor *monitor = devices->monitor;
@@ -349,7 +371,7 @@ static void devices_look(struct monitor_devices *devices)
                 absent(devices, "the host's interfaces cannot be told: %s", strerror(-r));
                 return;
         }
-        if (monitor->verdicts_only) {
+        if (monitor->own_namespace) {
                 absent(devices, "`agentd run` stays in its caller's network namespace");
         } else if (monitor_device_guard_is_off(devices->agent)) {
                 absent(devices, "switched off by its policy (device_guard: off)");
@@ -367,6 +389,12 @@ static void devices_look(struct monitor_devices *devices)
         look_close(&look);
         devices_sweep(devices, here);
         monitor_namespaces_sweep(devices, false);
+        if (devices->state != DEVICES_ABSENT || devices->shared || devices->fresh ||
+            monitor_device_guard_is_off(devices->agent))
+                devices->absent_since_ns = 0;
+        else if (before != DEVICES_ABSENT)
+                absence_doubt(devices, before, told);
+        devices->fresh = false;
         if (before == DEVICES_PRESENT && devices->state == DEVICES_ABSENT)
                 monitor_event(monitor, EVENT_DRIFT, devices->agent, REASON_NONE, "no device guard any more: %s",
                               devices->detail);
@@ -387,6 +415,7 @@ void monitor_devices_look(struct monitor *monitor, struct monitor_agent *agent)
                         return;
                 agent->devices->monitor = monitor;
                 agent->devices->agent = agent;
+                agent->devices->fresh = true;
                 /* What a former daemon held. */
                 n = datapath_devices_of(monitor->datapath, agent->id, ifindexes, ARRAY_SIZE(ifindexes));
                 for (size_t i = 0; i < MIN(n, ARRAY_SIZE(ifindexes)); i++)
@@ -401,8 +430,7 @@ void monitor_devices_young(struct monitor *monitor, struct monitor_agent *agent)
         monitor_devices_look(monitor, agent);
         if (!agent->devices)
                 return;
-        agent->devices->young_until_ns = monitor_now() + MONITOR_DEVICE_YOUNG_MS * NSEC_PER_MSEC;
-        monitor_devices_look_soon(agent->devices);
+        monitor_devices_expect(agent->devices);
 }
 
 void monitor_devices_forget(struct monitor_agent *agent)

@@ -15,8 +15,9 @@ enum {
         MONITOR_NAMESPACES_MAX = 64, /* of one agent */
         MONITOR_DEVICES_MAX = 64,
         MONITOR_DEVICE_PAUSE_MS = 50, /* between two looks because of tidings: an agent can make as many as it likes */
-        MONITOR_DEVICE_YOUNG_MS = 1000, /* after processes came: one of them may be about to enter its namespace */
-        MONITOR_DEVICE_LOOK_S = 30,     /* and so often without any reason */
+        MONITOR_DEVICE_YOUNG_MS = 2000, /* after processes came: one of them may be about to enter its namespace */
+        MONITOR_DEVICE_ABSENT_MS = 1500,
+        MONITOR_DEVICE_LOOK_S = 30, /* and so often without any reason */
 };
 
 struct monitor_device {
@@ -52,8 +53,11 @@ struct monitor_devices {
         char detail[200]; /* why it is absent, or not all */
         bool dirty;
         bool shared;          /* with another agent: it has none */
+        bool fresh;           /* not looked at yet */
         __u64 looked_ns;      /* CLOCK_BOOTTIME */
-        __u64 young_until_ns; /* look again soon */
+        __u64 young_until_ns; /* look again soon, and then less and less soon */
+        __u64 young_next_ns, young_step_ns;
+        __u64 absent_since_ns; /* and not yet believed; 0: it is there */
 };
 
 struct monitor_device_watch {
@@ -77,3 +81,4 @@ int monitor_namespace_listen(struct monitor_devices *devices, const struct netns
 void monitor_namespace_rearm(struct monitor_namespace *namespace);
 void monitor_namespaces_sweep(struct monitor_devices *devices, bool all); /* those that were not seen */
 void monitor_devices_look_soon(struct monitor_devices *devices);
+void monitor_devices_expect(struct monitor_devices *devices); /* processes have come */

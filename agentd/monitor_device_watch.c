@@ -93,35 +93,62 @@ void monitor_namespaces_sweep(struct monitor_devices *devices, bool all)
 
 /* --- tidings ------------------------------------------------------------------------------------------------------ */
 
+static void on_timer(uv_timer_t *timer);
+
+static void timer_set(struct monitor_device_watch *watch, __u64 after_ms)
+{
+        uv_timer_t *timer = &watch->timer;
+
+        if (!uv_is_active((uv_handle_t *)timer) || uv_timer_get_due_in(timer) > after_ms)
+                (void)uv_timer_start(timer, on_timer, after_ms, 0);
+}
+
 static void on_timer(uv_timer_t *timer)
 {
         struct monitor_device_watch *watch = timer->data;
         struct monitor_agent *agent, *next;
-        __u64 now_ns = monitor_now();
-        bool again = false;
+        __u64 now_ns = monitor_now(), next_ns = 0;
 
         HASH_ITER (hh, watch->monitor->agents, agent, next) {
                 struct monitor_devices *devices = agent->devices;
+                bool young;
 
                 if (!devices)
                         continue;
-                if (devices->dirty || now_ns < devices->young_until_ns)
+                young = now_ns < devices->young_until_ns;
+                if (devices->dirty || (young && now_ns >= devices->young_next_ns)) {
+                        if (young) {
+                                devices->young_next_ns = now_ns + devices->young_step_ns;
+                                devices->young_step_ns *= 2;
+                        }
                         monitor_devices_look(watch->monitor, agent);
-                again |= devices->dirty || now_ns < devices->young_until_ns;
+                }
+                if (devices->dirty)
+                        next_ns = now_ns + MONITOR_DEVICE_PAUSE_MS * NSEC_PER_MSEC;
+                else if (now_ns < devices->young_until_ns && (next_ns == 0 || devices->young_next_ns < next_ns))
+                        next_ns = devices->young_next_ns;
         }
-        if (again)
-                (void)uv_timer_start(timer, on_timer, MONITOR_DEVICE_PAUSE_MS, 0);
+        if (next_ns)
+                timer_set(watch, next_ns <= now_ns ? 1 : (next_ns - now_ns + NSEC_PER_MSEC - 1) / NSEC_PER_MSEC);
 }
 
 void monitor_devices_look_soon(struct monitor_devices *devices)
 {
-        struct monitor_device_watch *watch = devices->monitor->device_watch;
         __u64 since_ms = (monitor_now() - devices->looked_ns) / NSEC_PER_MSEC;
 
         devices->dirty = true;
-        if (!uv_is_active((uv_handle_t *)&watch->timer))
-                (void)uv_timer_start(&watch->timer, on_timer,
-                                     since_ms < MONITOR_DEVICE_PAUSE_MS ? MONITOR_DEVICE_PAUSE_MS - since_ms : 0, 0);
+        timer_set(devices->monitor->device_watch,
+                  since_ms < MONITOR_DEVICE_PAUSE_MS ? MONITOR_DEVICE_PAUSE_MS - since_ms : 0);
+}
+
+void monitor_devices_expect(struct monitor_devices *devices)
+{
+        __u64 now_ns = monitor_now();
+
+        devices->young_until_ns = now_ns + MONITOR_DEVICE_YOUNG_MS * NSEC_PER_MSEC;
+        devices->young_step_ns = MONITOR_DEVICE_PAUSE_MS * NSEC_PER_MSEC;
+        devices->young_next_ns = now_ns + devices->young_step_ns / 4;
+        timer_set(devices->monitor->device_watch, MONITOR_DEVICE_PAUSE_MS / 4);
 }
 
 /* A link of ours has changed: whose is it? */
@@ -196,29 +223,44 @@ void monitor_devices_verify(struct monitor *monitor, struct monitor_agent *agent
 
 /* --- requirements ------------------------------------------------------------------------------------------------- */
 
-void monitor_requirements_check(struct monitor *monitor, struct monitor_agent *agent)
+/* Whether to wait for its first process, or to say what is missing. */
+static enum monitor_unmet unmet(const struct monitor *monitor, const struct monitor_agent *agent, const char **ret)
 {
         __u32 required = agent->policy ? agent->policy->policy->required : 0;
         const struct monitor_devices *devices = agent->devices;
-        char missing[sizeof(agent->detail)] = "";
-        const char *detail = "";
-        bool unmet;
 
-        if ((required & REQUIRE_DEVICE_GUARD) && (!devices || devices->state == DEVICES_ABSENT))
-                (void)snprintf(missing, sizeof(missing), "requires device_guard: %.130s",
-                               devices ? devices->detail : "it cannot be looked for");
-        else if ((required & REQUIRE_LSM) && !monitor_lsm_present(monitor, &detail))
-                (void)snprintf(missing, sizeof(missing), "requires lsm: %.130s", detail);
-        unmet = missing[0] != '\0';
-        if (unmet) {
-                agent->broken = true;
-                memcpy(agent->detail, missing, sizeof(agent->detail));
-        }
-        if (unmet == agent->unmet)
+        if ((required & REQUIRE_LSM) && !monitor_lsm_present(monitor, ret))
+                return UNMET_LSM;
+        if (!(required & REQUIRE_DEVICE_GUARD))
+                return UNMET_NOTHING;
+        *ret = devices ? devices->detail : "it cannot be looked for";
+        if (!devices || devices->state == DEVICES_ABSENT)
+                return UNMET_DEVICE_GUARD;
+        return devices->state == DEVICES_UNKNOWN ? UNMET_WAITING : UNMET_NOTHING;
+}
+
+void monitor_requirements_check(struct monitor *monitor, struct monitor_agent *agent)
+{
+        const char *detail = "";
+        enum monitor_unmet now = unmet(monitor, agent, &detail);
+
+        if (now == UNMET_WAITING)
+                (void)snprintf(agent->detail, sizeof(agent->detail),
+                               "everything is denied until its first process is behind the device guard");
+        else if (now != UNMET_NOTHING)
+                (void)snprintf(agent->detail, sizeof(agent->detail), "requires %s: %.130s",
+                               now == UNMET_LSM ? "lsm" : "device_guard", detail);
+        agent->broken |= now > UNMET_WAITING;
+        if (now == agent->unmet)
                 return;
-        agent->unmet = unmet;
-        if (unmet)
-                monitor_event(monitor, EVENT_DRIFT, agent, REASON_NONE, "everything is denied: its policy %s", missing);
+        agent->unmet = now;
+        if (now == UNMET_NOTHING) {
+                agent->broken = false; /* the verification says what else there is */
+                agent->detail[0] = '\0';
+        }
+        if (now > UNMET_WAITING)
+                monitor_event(monitor, EVENT_DRIFT, agent, REASON_NONE, "everything is denied: its policy %s",
+                              agent->detail);
         (void)monitor_publish(monitor, agent);
 }
 

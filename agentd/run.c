@@ -283,6 +283,7 @@ static int monitor_open(struct run *run, const struct run_options *options, stru
                 return r;
         }
         monitor_options.directory = run->pins;
+        monitor_options.own_namespace = true;
         monitor_options.verdicts_only = !options->events;
         return monitor_new(&run->loop, &monitor_options, config, run->bus, error, &run->monitor);
 }

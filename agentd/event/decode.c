@@ -123,9 +123,11 @@ int event_decode(const void *record, size_t size, __s64 boot_to_real_ns, struct 
                 .direction = verdict.direction,
                 .ip_protocol = verdict.ip_protocol,
                 .has_source = !address_is_unset(&verdict.source),
-                /* A socket's creation has no destination; a connect() to 0.0.0.0 or :: has that one. */
-                .has_destination = size == sizeof(verdict) &&
-                                   (verdict.hook != HOOK_SOCK_CREATE || !address_is_unset(&verdict.destination)),
+                /* A socket's creation has no destination, nor has a frame that is no IP; a connect() to 0.0.0.0 or ::
+                 * has that one. */
+                .has_destination =
+                        size == sizeof(verdict) && ((verdict.hook != HOOK_SOCK_CREATE && verdict.hook != HOOK_DEVICE) ||
+                                                    !address_is_unset(&verdict.destination)),
                 .source = verdict.source,
                 .destination = verdict.destination,
                 .source_port = verdict.source_port,
