@@ -238,6 +238,8 @@ void monitor_lsm_probe(struct monitor *monitor); /* before the first agent is at
 /* detail: one line for people, of why not. */
 bool monitor_lsm_present(const struct monitor *monitor, const char **ret_detail);
 bool monitor_unix_present(const struct monitor *monitor, const char **ret_detail);
+/* What of Unix sockets is not judged here; "": nothing. */
+const char *monitor_unix_missing(const struct monitor *monitor, char *buffer, size_t size);
 /* Can what the policy says in so many words be enforced here? 0, or -EOPNOTSUPP with exit status 4. */
 int monitor_unix_check(const struct monitor *monitor, const struct policy *policy, struct monitor_error *error);
 

@@ -26,6 +26,20 @@ bool monitor_unix_present(const struct monitor *monitor, const char **ret_detail
         return datapath_extra_present(monitor->datapath, EXTRA_CONNECT_UNIX, ret_detail);
 }
 
+const char *monitor_unix_missing(const struct monitor *monitor, char *buffer, size_t size)
+{
+        const char *detail = "";
+
+        buffer[0] = '\0';
+        if (monitor_unix_present(monitor, &detail))
+                return buffer;
+        (void)snprintf(buffer, size, "Unix sockets %s: %s",
+                       datapath_extra_present(monitor->datapath, EXTRA_LSM_CONNECT, NULL) ? "by tier 4 only"
+                                                                                          : "are not judged",
+                       detail);
+        return buffer;
+}
+
 /* In the child: nothing but system calls. */
 static int child_try(int cgroup_fd)
 {

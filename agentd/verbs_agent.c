@@ -219,6 +219,7 @@ void verb_status(void *context, struct control_request *request, const json_t *a
         struct utsname name = {};
         const char *lsm_detail = "";
         bool lsm = monitor_lsm_present(daemon->monitor, &lsm_detail);
+        char missing[200];
         json_t *problems;
         __u64 total = 0;
 
@@ -237,8 +238,9 @@ void verb_status(void *context, struct control_request *request, const json_t *a
                           (json_int_t)((monitor_now() - daemon->monitor->started_ns) / NSEC_PER_SEC), "generation",
                           (json_int_t)datapath_generation(daemon->monitor->datapath), "kernel", name.release, "config",
                           daemon->config_path, "healthy", (int)(json_array_size(problems) == 0), "problems", problems,
-                          "tiers", "tier", 1, "name", "system calls", "present", 1, "detail", "", "tier", 2, "name",
-                          "packets", "present", 1, "detail", "", "tier", 3, "name", "veth", "present", 1, "detail",
+                          "tiers", "tier", 1, "name", "system calls", "present", 1, "detail",
+                          monitor_unix_missing(daemon->monitor, missing, sizeof(missing)), "tier", 2, "name", "packets",
+                          "present", 1, "detail", "", "tier", 3, "name", "veth", "present", 1, "detail",
                           datapath_device_tcx(daemon->monitor->datapath) ? "tcx" : "clsact", "tier", 4, "name",
                           "socket creation (LSM)", "present", (int)lsm, "detail", lsm ? "" : lsm_detail, "dns", "pid",
                           (int)dns_supervisor_pid(daemon->monitor->dns), "restarts",
