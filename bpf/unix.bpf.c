@@ -34,6 +34,7 @@ static __always_inline int unix_judge(struct bpf_sock_addr *ctx)
         struct unix_name name = {};
         struct agent_entry *agent;
         __u32 agent_id = line->agent_id, length = kernel->uaddrlen;
+        __u32 answer = UNIX_DENIED;
         __u8 reason = REASON_UNIX_SOCKET;
         __u64 word;
 
@@ -59,8 +60,12 @@ static __always_inline int unix_judge(struct bpf_sock_addr *ctx)
                 reason = REASON_NO_POLICY;
         else if (WORD_FLAGS(word) & WORD_QUARANTINE)
                 reason = REASON_QUARANTINE;
-        else if (!unix_denies(&name, WORD_VERSION(word)))
+        else
+                answer = unix_denies(&name, WORD_VERSION(word));
+        if (answer == 0)
                 return 1;
+        if (answer == UNIX_DENIED_QUIETLY)
+                return (WORD_FLAGS(word) & WORD_AUDIT) != 0;
         return emit_socket(agent_id, word, HOOK_CONNECT_UNIX, reason, UNIX_AF, 255, &name);
 }
 

@@ -27,21 +27,27 @@ struct unix_name {
         __u8 path[UNIX_BUFFER];
 };
 
-static __always_inline bool unix_found(struct unix_key *key, __be32 version, __u8 kind, __u32 bytes)
+/* enum unix_answer, or 0. */
+static __always_inline __u32 unix_found(struct unix_key *key, __be32 version, __u8 kind, __u32 bytes)
 {
+        const __u32 *answer;
+
         key->prefix_length = UNIX_KEY_HEAD_BITS + 8 * bytes;
         key->version = version;
         key->kind = kind;
-        return bpf_map_lookup_elem(&unix_denied, key) != NULL;
+        answer = bpf_map_lookup_elem(&unix_denied, key);
+        return answer ? *answer : 0;
 }
 
 /* In the version's own list, and in the shared one. */
-static __always_inline bool unix_listed(struct unix_key *key, __be32 version, __u8 kind, __u32 bytes)
+static __always_inline __u32 unix_listed(struct unix_key *key, __be32 version, __u8 kind, __u32 bytes)
 {
-        if (unix_found(key, version, kind, bytes))
-                return true;
+        __u32 answer = unix_found(key, version, kind, bytes);
+
+        if (answer)
+                return answer;
         if (unix_found(key, version, UNIX_NO_DEFAULTS, 0))
-                return false;
+                return 0;
         return unix_found(key, UNIX_SHARED, kind, bytes);
 }
 
@@ -94,7 +100,8 @@ static __always_inline void unix_shape(struct unix_shape *shape, const struct un
 }
 
 /*
- * Is this address denied? The version's own list, then the defaults. A name of no bytes (an unnamed socket) is none.
+ * Is this address denied? enum unix_answer, or 0. The version's own list, then the defaults. A name of no bytes (an
+ * unnamed socket) is none.
  */
 static __noinline int unix_denies(struct unix_name *name, __u32 version)
 {
@@ -120,7 +127,7 @@ static __noinline int unix_denies(struct unix_name *name, __u32 version)
         if (length > UNIX_PATH_MAX_BYTES) /* a path whose last byte is a '/' leads to no socket */
                 return 0;
         if (length > 0 && bpf_probe_read_kernel(key.name, length, name->path + shape.last) < 0)
-                return 1;
+                return UNIX_DENIED;
         return unix_listed(&key, key_version, UNIX_NAME, UNIX_PATH_MAX_BYTES + 1);
 }
 

@@ -20,20 +20,18 @@
 /* Not known to the headers of Debian 12: include/uapi/linux/bpf.h of Linux 6.7. */
 enum { ATTACH_UNIX_CONNECT = 49, ATTACH_UNIX_SENDMSG = 50, UNIX_CAPACITY = 1 << 16 };
 
-static int key_add(int fd, const struct unix_key *key)
+static int key_add(int fd, const struct unix_key *key, __u32 value)
 {
-        static const __u32 value = 1;
-
         return bpf_map_update_elem(fd, key, &value, BPF_ANY);
 }
 
-static int item_add(int fd, const char *item, __u32 version)
+static int item_add(int fd, const char *item, __u32 version, enum unix_answer answer)
 {
         struct unix_key keys[UNIX_KEYS_OF_ITEM];
         size_t n = unix_item_keys(item, version, keys);
 
         for (size_t i = 0; i < n; i++) {
-                int r = key_add(fd, &keys[i]);
+                int r = key_add(fd, &keys[i], answer);
 
                 if (r < 0)
                         return r;
@@ -47,14 +45,14 @@ static int rules_add(int fd, __u32 version, const struct unix_rules *rules)
         int r = 0;
 
         for (size_t i = 0; r == 0 && i < rules->n_deny; i++)
-                r = item_add(fd, rules->deny[i], version);
+                r = item_add(fd, rules->deny[i], version, UNIX_DENIED);
         if (r == 0 && rules->no_defaults) {
                 mark = unix_mark_key(UNIX_NO_DEFAULTS, version);
-                r = key_add(fd, &mark);
+                r = key_add(fd, &mark, UNIX_DENIED);
         }
         if (r == 0 && rules->outside_deny) {
                 mark = unix_mark_key(UNIX_OUTSIDE, version);
-                r = key_add(fd, &mark);
+                r = key_add(fd, &mark, UNIX_DENIED);
         }
         return r;
 }
@@ -175,7 +173,7 @@ int datapath_unix_open(struct datapath *datapath)
                 return r;
         versions_note(datapath);
         for (size_t i = 0; i < unix_n_defaults; i++) {
-                r = item_add(datapath->unix_denied_fd, unix_defaults[i], UNIX_SHARED);
+                r = item_add(datapath->unix_denied_fd, unix_defaults[i], UNIX_SHARED, unix_default_answer(i));
                 if (r < 0)
                         return r;
         }

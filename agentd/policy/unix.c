@@ -49,6 +49,13 @@ const char *const unix_defaults[] = {
 };
 const size_t unix_n_defaults = ARRAY_SIZE(unix_defaults);
 
+enum { UNIX_RESOLVERS = 4 };
+
+enum unix_answer unix_default_answer(size_t i)
+{
+        return i < UNIX_RESOLVERS ? UNIX_DENIED_QUIETLY : UNIX_DENIED;
+}
+
 /* The star at the end of a directory or of an abstract name's beginning. */
 static bool is_prefix(const char *item, size_t length)
 {

@@ -26,6 +26,8 @@ struct unix_key unix_mark_key(enum unix_kind kind, __u32 version);
  * say `defaults: off`. */
 extern const char *const unix_defaults[];
 extern const size_t unix_n_defaults;
+/* How the kernel answers for a default: the first ones are denied without a word. */
+enum unix_answer unix_default_answer(size_t i);
 
 bool unix_rules_equal(const struct unix_rules *a, const struct unix_rules *b);
 void unix_rules_clear(struct unix_rules *rules);

@@ -21,6 +21,10 @@ enum unix_kind {
         UNIX_OUTSIDE = 5,     /* nothing follows: no socket that is not the agent's own (tier 4) */
 };
 
+/* Value of `unix_denied`. Quietly: no event and no count, because the C library asks there before each look-up, finds
+ * nobody, and goes on to ask by DNS. */
+enum unix_answer { UNIX_DENIED = 1, UNIX_DENIED_QUIETLY = 2 };
+
 /* Map `unix_denied`, an LPM trie: what is found is denied. prefix_length counts version and kind: 40 + 8 * bytes. */
 struct unix_key {
         __u32 prefix_length;
