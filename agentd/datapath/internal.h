@@ -9,8 +9,8 @@
 #include <uthash.h>
 
 #include "agentd/abi_budget.h"
-#include "agentd/abi_guard.h"
 #include "agentd/abi_device.h"
+#include "agentd/abi_guard.h"
 #include "agentd/abi_test.h"
 #include "agentd/datapath/datapath.h"
 #include "agentd/datapath/extra.h"

@@ -151,7 +151,8 @@ static bool event_is_repeat(const struct event *one, const struct event *two, en
         if (level < LEVEL_AGENT && (one->reason != two->reason || one->ip_protocol != two->ip_protocol))
                 return false;
         return level > LEVEL_DESTINATION ||
-               (one->family == two->family && !memcmp(one->path, two->path, sizeof(one->path)) && one->destination_port == two->destination_port && one->has_destination == two->has_destination &&
+               (one->family == two->family && !memcmp(one->path, two->path, sizeof(one->path)) &&
+                one->destination_port == two->destination_port && one->has_destination == two->has_destination &&
                 !memcmp(&one->destination, &two->destination, sizeof(one->destination)) &&
                 (!event_is_of_name(one) || !strncmp(one->name, two->name, sizeof(one->name))));
 }

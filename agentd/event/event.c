@@ -194,10 +194,14 @@ static void add_flow(struct text_writer *writer, __u64 flow)
 static void add_socket(struct text_writer *writer, const struct event *event)
 {
         static const char *const families[] = {
-                [AF_UNIX] = "unix",   [AF_INET] = "inet",           [AF_INET6] = "inet6", [AF_NETLINK] = "netlink",
-                [AF_PACKET] = "packet", [AF_KEY] = "key",           [AF_RDS] = "rds",     [AF_CAN] = "can",
-                [AF_TIPC] = "tipc",   [AF_BLUETOOTH] = "bluetooth", [AF_ALG] = "alg",     [AF_VSOCK] = "vsock",
-                [AF_KCM] = "kcm",     [AF_QIPCRTR] = "qipcrtr",     [AF_SMC] = "smc",     [AF_XDP] = "xdp",
+                [AF_UNIX] = "unix",     [AF_INET] = "inet",
+                [AF_INET6] = "inet6",   [AF_NETLINK] = "netlink",
+                [AF_PACKET] = "packet", [AF_KEY] = "key",
+                [AF_RDS] = "rds",       [AF_CAN] = "can",
+                [AF_TIPC] = "tipc",     [AF_BLUETOOTH] = "bluetooth",
+                [AF_ALG] = "alg",       [AF_VSOCK] = "vsock",
+                [AF_KCM] = "kcm",       [AF_QIPCRTR] = "qipcrtr",
+                [AF_SMC] = "smc",       [AF_XDP] = "xdp",
         };
         char path[sizeof(event->path)], number[4];
         size_t length = MIN(event->path_length, sizeof(path));

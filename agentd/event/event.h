@@ -39,9 +39,9 @@ struct event {
         bool has_source, has_destination;
         struct address source, destination;
         __u16 source_port, destination_port;
-        __u8 family;          /* AF_* of a socket that has no addresses of ours; 0: not said */
-        __u8 path_length;     /* of a Unix socket's address; 0: no path */
-        char path[112];       /* as the kernel has it: an abstract one begins with a NUL; NULs are printed as '@' */
+        __u8 family;      /* AF_* of a socket that has no addresses of ours; 0: not said */
+        __u8 path_length; /* of a Unix socket's address; 0: no path */
+        char path[112];   /* as the kernel has it: an abstract one begins with a NUL; NULs are printed as '@' */
         char name[NAME_MAX_BYTES]; /* dst.name; "" is left out */
         __u32 pid, tid, uid;       /* pid 0: process prints null */
         char comm[COMM_MAX];

@@ -91,7 +91,7 @@ struct policy {
         bool metadata_allow;
         bool allow_private;
         bool device_guard_off;
-        __u32 required; /* enum policy_requirement */
+        __u32 required;     /* enum policy_requirement */
         struct rule *rules; /* flattened: inherited first (in the order of `extends`), then own; a rule's index is its
                                number */
         size_t n_rules;

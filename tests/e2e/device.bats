@@ -97,7 +97,7 @@ hold() {
 hold_in() {
         local ready=$TEST_DIR/held-$RANDOM
         : > "$ready"
-        in_cgroup "$1" "$2" bash -c 'echo here > "$1"; exec sleep 1000' - "$ready" 3>&- 4>&- </dev/null &
+        in_cgroup "$1" "$2" bash -c 'echo here > "$1"; exec tail -f /dev/null' - "$ready" 3>&- 4>&- </dev/null &
         wait_for "$ready" here
 }
 

@@ -155,9 +155,8 @@ static void status_has_one_line_an_agent(void **state)
         assert_contains(room.out, "tier 3  veth: absent (not in this build)\n");
         assert_contains(room.out, "events  off: 12, 3 lost\n");
         assert_contains(room.out, "problem: the disk is full\n");
-        assert_contains(
-                room.out,
-                "\nclaude-1  enforce  coding-agent  gen 7  enforcing (verified 3s ago)  tiers 1,2; not 3: no veth  names 2/3\n");
+        assert_contains(room.out, "\nclaude-1  enforce  coding-agent  gen 7  enforcing (verified 3s ago)  tiers 1,2; "
+                                  "not 3: no veth  names 2/3\n");
         assert_int_equal(agentctl("health --socket @"), 1);
         assert_int_equal(agentctl("health -o json --socket @"), 1);
         assert_int_equal(agentctl("status -o json --socket @"), 0);

@@ -378,11 +378,11 @@ static void check_shape(const struct compiled_policy *compiled)
                                 assert_false(allows); /* denies stand first */
                 }
                 if (i > 0) {
-                        int order =
-                                memcmp(compiled->egress.prefixes[i - 1].prefix.address.bytes, entry->prefix.address.bytes, 16);
+                        int order = memcmp(compiled->egress.prefixes[i - 1].prefix.address.bytes,
+                                           entry->prefix.address.bytes, 16);
 
-                        assert_true(order < 0 ||
-                                    (order == 0 && compiled->egress.prefixes[i - 1].prefix.length < entry->prefix.length));
+                        assert_true(order < 0 || (order == 0 && compiled->egress.prefixes[i - 1].prefix.length <
+                                                                        entry->prefix.length));
                 }
         }
         assert_int_equal(compiled->lists[0]->n_matches, 0);
@@ -640,7 +640,8 @@ static void a_hundred_thousand_prefixes_take_no_square(void **state)
         start = seconds();
         assert_int_equal(policy_compile(&policy, NULL, &compiled), 0);
         start = seconds() - start;
-        print_message("%d rules: %zu entries, %zu lists, %.3f s\n", N, compiled->egress.n_prefixes, compiled->n_lists, start);
+        print_message("%d rules: %zu entries, %zu lists, %.3f s\n", N, compiled->egress.n_prefixes, compiled->n_lists,
+                      start);
         assert_true(start < 5); /* under the sanitizers on a busy machine; n^2 would take minutes */
         assert_int_equal(compiled->egress.n_prefixes, N + 1);
         compiled_policy_free(compiled);
