@@ -49,22 +49,25 @@ static __always_inline enum device_owner device_owner(struct __sk_buff *skb, con
         return OWNER_NONE;
 }
 
+static __always_inline bool device_has(const struct address *list, int room, __u8 n, const struct address *address)
+{
+        for (int i = 0; i < room; i++) {
+                if (i >= n)
+                        return false;
+                if (list[i].halves[1] == address->halves[1] && list[i].halves[0] == address->halves[0])
+                        return true;
+        }
+        return false;
+}
+
 static __noinline bool device_is_address(const struct device *device, const struct address *address)
 {
-        for (int i = 0; i < DEVICE_ADDRESSES_MAX && device && address; i++)
-                if (i < device->n_addresses && device->addresses[i].halves[0] == address->halves[0] &&
-                    device->addresses[i].halves[1] == address->halves[1])
-                        return true;
-        return false;
+        return device && address && device_has(device->addresses, DEVICE_ADDRESSES_MAX, device->n_addresses, address);
 }
 
 static __noinline bool device_is_gateway(const struct device *device, const struct address *address)
 {
-        for (int i = 0; i < DEVICE_GATEWAYS_MAX && device && address; i++)
-                if (i < device->n_gateways && device->gateways[i].halves[0] == address->halves[0] &&
-                    device->gateways[i].halves[1] == address->halves[1])
-                        return true;
-        return false;
+        return device && address && device_has(device->gateways, DEVICE_GATEWAYS_MAX, device->n_gateways, address);
 }
 
 static __always_inline bool mac_equal(const __u8 *a, const __u8 *b)
@@ -374,6 +377,14 @@ static __always_inline bool device_may_answer(struct __sk_buff *skb, const struc
         return type == (packet->ip_protocol == IPPROTO_ICMP ? ICMP_ECHO_REPLY : ICMPV6_ECHO_REPLY_TYPE);
 }
 
+/* Does a rate refuse it? cgroup hooks have asked for what is the agent's sockets'. */
+static __always_inline __u32 device_admit(const struct packet *packet, __u32 set, __u64 now_ns)
+{
+        if (packet->flow.protocol != PROTOCOL_TCP || (packet->flow.flags & (FLOW_ESTABLISHED | FLOW_INBOUND)))
+                return REASON_NONE;
+        return budget_admit(set, now_ns, 1);
+}
+
 /* What is asked beside the frame: the owner in bits 0-3. */
 enum {
         DEVICE_OWNER_MASK = 15,
@@ -383,7 +394,7 @@ enum {
 
 /* SKB_CHARGE with packet->set, SKB_PASS or SKB_DROP. */
 static __noinline int device_judge(struct __sk_buff *skb, struct packet *packet, const struct device *device,
-                                   __u32 asked)
+                                   struct agent_line *line, __u32 asked)
 {
         __u32 owner = asked & DEVICE_OWNER_MASK, reason = asked >> DEVICE_REASON_SHIFT;
         struct verdict verdict = {.rule = RULE_NONE};
@@ -392,6 +403,7 @@ static __noinline int device_judge(struct __sk_buff *skb, struct packet *packet,
         struct flow *flow;
         __u32 agent_id;
         __u64 now_ns, word;
+        bool known = false;
 
         if (!packet || !device)
                 return SKB_DROP;
@@ -425,6 +437,7 @@ static __noinline int device_judge(struct __sk_buff *skb, struct packet *packet,
             device_is_known(skb, flow, verdict.reason, now_ns)) {
                 verdict.action = VERDICT_ALLOW;
                 verdict.expires_ns = 0;
+                known = true;
         }
         if (verdict.action == VERDICT_DENY && device_may_answer(skb, packet)) {
                 struct verdict inbound;
@@ -438,16 +451,23 @@ static __noinline int device_judge(struct __sk_buff *skb, struct packet *packet,
                         flow->flags &= ~FLOW_INBOUND;
         }
         if (verdict.action == VERDICT_ALLOW) {
-                if (owner != OWNER_NONE)
-                        return SKB_PASS;
                 if (verdict.expires_ns)
                         policy_touch(agent_id, &flow->remote, now_ns);
+                packet->set = budget_set_of(agent, word, verdict.limits);
                 if (!(asked & DEVICE_REFUSED)) {
-                        packet->set = budget_set_of(agent, word, verdict.limits);
-                        return SKB_CHARGE;
+                        if (line && !known && !(flow->flags & FLOW_FRAGMENT) && packet->set >= 0 &&
+                            (flow->protocol != PROTOCOL_TCP || (flow->flags & FLOW_ESTABLISHED)))
+                                cache_store(line, word, now_ns, flow, &verdict, packet->set);
+                        if (owner != OWNER_NONE)
+                                return SKB_PASS;
+                        verdict.reason =
+                                packet->set >= 0 ? device_admit(packet, packet->set, now_ns) : REASON_BUDGET_EXHAUSTED;
+                        if (verdict.reason == REASON_NONE)
+                                return SKB_CHARGE;
+                } else {
+                        verdict.reason = REASON_BUDGET_EXHAUSTED;
                 }
                 verdict.action = VERDICT_DENY;
-                verdict.reason = REASON_BUDGET_EXHAUSTED;
         }
 deny:
         if (!emit_packet_verdict(&origin, NULL, word, now_ns, flow, &verdict))
@@ -456,11 +476,20 @@ deny:
         return owner != OWNER_NONE ? SKB_PASS : SKB_CHARGE;
 }
 
-static __noinline int device_slow(struct __sk_buff *skb, const struct device *device, __u32 owner)
+static __always_inline void device_count(const struct device *device, __u32 bytes)
+{
+        struct agent_counters *exact = emit_counters(device->agent_id);
+
+        if (!exact)
+                return;
+        __sync_fetch_and_add(&exact->device_packets, 1);
+        __sync_fetch_and_add(&exact->device_bytes, bytes);
+}
+
+static __noinline int device_slow(struct __sk_buff *skb, const struct device *device, struct agent_line *line)
 {
         struct packet packet = {};
-        struct agent_counters *exact;
-        __u32 asked = owner & DEVICE_OWNER_MASK;
+        __u32 asked;
         int r;
 
         if (!device)
@@ -470,43 +499,139 @@ static __noinline int device_slow(struct __sk_buff *skb, const struct device *de
         if (r == DEVICE_NEIGHBOUR)
                 return DEVICE_PASS;
         packet.bytes = device_bytes(skb, packet.header_bytes);
-        if (r == 0 && owner == OWNER_DAEMON) {
-                if (packet.flow.port == 53 && (packet.flow.protocol & (PROTOCOL_TCP | PROTOCOL_UDP)))
-                        return DEVICE_PASS;
+        asked = device_owner(skb, device);
+        if (r == 0 && asked == OWNER_DAEMON && packet.flow.port == 53 &&
+            (packet.flow.protocol & (PROTOCOL_TCP | PROTOCOL_UDP)))
+                return DEVICE_PASS;
+        if (asked == OWNER_DAEMON)
                 asked = OWNER_NONE;
-        }
         asked |= (__u32)r << DEVICE_REASON_SHIFT;
 
-        r = device_judge(skb, &packet, device, asked);
+        r = device_judge(skb, &packet, device, line, asked);
         if (r != SKB_CHARGE)
                 return r == SKB_PASS ? DEVICE_PASS : DEVICE_DROP;
         if (!skb_pay(&packet, DIRECTION_EGRESS, 0)) {
-                r = device_judge(skb, &packet, device, asked | DEVICE_REFUSED);
+                r = device_judge(skb, &packet, device, line, asked | DEVICE_REFUSED);
                 if (r != SKB_CHARGE)
                         return r == SKB_PASS ? DEVICE_PASS : DEVICE_DROP;
                 skb_pay(&packet, DIRECTION_EGRESS, BUDGET_FORCE);
         }
-        exact = emit_counters(device->agent_id);
-        if (exact) {
-                __sync_fetch_and_add(&exact->device_packets, 1);
-                __sync_fetch_and_add(&exact->device_bytes, packet.bytes);
-        }
+        device_count(device, packet.bytes);
         return DEVICE_PASS;
+}
+
+/* From the cache; false: it must be judged. In good form is here what device_check() takes, less what is rare. */
+static __noinline bool device_fast(struct __sk_buff *skb, const struct device *device, const struct agent_line *line)
+{
+        void *data = (void *)(long)skb->data, *data_end = (void *)(long)skb->data_end;
+        const struct agent_entry *agent;
+        const struct iphdr *ipv4 = data + ETH_HLEN;
+        const struct ipv6hdr *ipv6 = data + ETH_HLEN;
+        const __u32 *here = data, *there;
+        struct address local;
+        struct flow flow = {};
+        const struct tcphdr *tcp;
+        __u32 network, agent_id, bytes;
+        __u64 word;
+        __u16 set;
+        __u8 protocol;
+
+        if (!device || !line || skb->vlan_present || data + ETH_HLEN + sizeof(*ipv4) + sizeof(*tcp) > data_end)
+                return false;
+        there = (const __u32 *)device->gateway_mac; /* and the agent's behind it */
+        if (here[0] != there[0] || here[1] != there[1] || here[2] != there[2])
+                return false;
+        if (*(__be16 *)(data + 12) == bpf_htons(ETH_P_IP)) {
+                if (*(__u8 *)ipv4 != 0x45 || (ipv4->frag_off & bpf_htons(PACKET_IPV4_MORE | PACKET_IPV4_OFFSET)) ||
+                    skb->len != ETH_HLEN + bpf_ntohs(ipv4->tot_len))
+                        return false;
+                protocol = ipv4->protocol;
+                address_from_ipv4(&flow.remote, ipv4->daddr);
+                address_from_ipv4(&local, ipv4->saddr);
+                network = sizeof(*ipv4);
+        } else if (*(__be16 *)(data + 12) == bpf_htons(ETH_P_IPV6)) {
+                if (data + ETH_HLEN + sizeof(*ipv6) + sizeof(*tcp) > data_end || (*(__u8 *)ipv6 & 0xf0) != 0x60 ||
+                    skb->len != ETH_HLEN + 40 + bpf_ntohs(ipv6->payload_len))
+                        return false;
+                protocol = ipv6->nexthdr;
+                __builtin_memcpy(&flow.remote, &ipv6->daddr, sizeof(flow.remote));
+                __builtin_memcpy(&local, &ipv6->saddr, sizeof(local));
+                network = sizeof(*ipv6);
+        } else {
+                return false;
+        }
+        if (!device_has(device->addresses, DEVICE_ADDRESSES_MAX, device->n_addresses, &local))
+                return false;
+
+        tcp = data + ETH_HLEN + network;
+        if ((void *)(tcp + 1) > data_end)
+                return false;
+        if (protocol == IPPROTO_TCP && !tcp->syn) {
+                flow.protocol = PROTOCOL_TCP;
+                flow.flags = FLOW_ESTABLISHED;
+                network += tcp->doff * 4;
+        } else if (protocol == IPPROTO_UDP) {
+                flow.protocol = PROTOCOL_UDP;
+                network += 8;
+        } else {
+                return false;
+        }
+        flow.port = bpf_ntohs(tcp->dest);
+        flow.local_port = bpf_ntohs(tcp->source);
+
+        agent_id = device->agent_id;
+        agent = bpf_map_lookup_elem(&agents, &agent_id);
+        if (!agent)
+                return false;
+        word = ACCESS_ONCE(agent->word);
+        if (!cache_find(line, word, &flow, &set)) {
+                flow.flags |= FLOW_INBOUND;
+                if (!cache_find(line, word, &flow, &set))
+                        return false;
+        }
+        bytes = device_owner(skb, device);
+        if (bytes == OWNER_AGENT || bytes == OWNER_RAW)
+                return true;
+        bytes = device_bytes(skb, network);
+        if (set != 0 && !budget_pay(set, DIRECTION_EGRESS, bytes))
+                return false;
+        device_count(device, bytes);
+        return true;
+}
+
+static __always_inline const struct device *device_find(__u32 ifindex)
+{
+        __u32 index = ifindex & (DEVICE_PLACES - 1), *slot = bpf_map_lookup_elem(&device_places, &index);
+        const struct device *device;
+
+        if (slot) {
+                index = ACCESS_ONCE(*slot);
+                device = bpf_map_lookup_elem(&device_slots, &index);
+                if (device && device->ifindex == ifindex)
+                        return device;
+        }
+        slot = bpf_map_lookup_elem(&devices, &ifindex);
+        if (!slot)
+                return NULL;
+        index = ACCESS_ONCE(*slot);
+        device = bpf_map_lookup_elem(&device_slots, &index);
+        return device && device->ifindex == ifindex ? device : NULL;
 }
 
 SEC("tc")
 int agentd_device(struct __sk_buff *skb)
 {
-        __u32 ifindex = skb->ifindex, *slot = bpf_map_lookup_elem(&devices, &ifindex);
-        const struct device *device;
+        const struct device *device = device_find(skb->ifindex);
+        struct agent_line *line = NULL;
         __u32 index;
 
         /* Not said yet, or no longer: whose it is, nobody knows. */
-        if (!slot)
+        if (!device)
                 return DEVICE_DROP;
-        index = *slot;
-        device = bpf_map_lookup_elem(&device_slots, &index);
-        if (!device || device->ifindex != ifindex)
-                return DEVICE_DROP;
-        return device_slow(skb, device, device_owner(skb, device));
+        index = device->line;
+        if (index != 0)
+                line = bpf_map_lookup_elem(&device_lines, &index);
+        if (line && device_fast(skb, device, line))
+                return DEVICE_PASS;
+        return device_slow(skb, device, line);
 }

@@ -194,6 +194,22 @@ struct {
         __type(value, struct guard_bucket);
 } guarded SEC(".maps");
 
+struct {
+        __uint(type, BPF_MAP_TYPE_ARRAY);
+        __uint(max_entries, DEVICE_PLACES);
+        __type(key, __u32);
+        __type(value, __u32);
+} device_places SEC(".maps");
+
+/* What established flows' frames meet. Entries bear the agent's word, which no other agent has: a line can change
+ * hands. */
+struct {
+        __uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+        __uint(max_entries, DEVICE_LINES_MAX);
+        __type(key, __u32);
+        __type(value, struct agent_line);
+} device_lines SEC(".maps");
+
 /* A socket whose look-ups were redirected: what it believes its peer to be. */
 struct dns_socket {
         struct address server;

@@ -81,8 +81,9 @@ static int slot_take(struct datapath *datapath, __u32 *ret)
         for (__u32 i = 0; i < DEVICE_SLOTS_MAX; i++) {
                 __u32 slot = (datapath->next_device_slot + i) % DEVICE_SLOTS_MAX;
 
-                if (datapath->device_slots_used[slot] || (datapath->device_slots_left_ns[slot] &&
-                                                          now_ns - datapath->device_slots_left_ns[slot] < SLOT_REST_NS))
+                if (slot == 0 || datapath->device_slots_used[slot] ||
+                    (datapath->device_slots_left_ns[slot] &&
+                     now_ns - datapath->device_slots_left_ns[slot] < SLOT_REST_NS))
                         continue;
                 datapath->next_device_slot = slot + 1;
                 *ret = slot;
@@ -102,14 +103,52 @@ static int devices_fd(const struct datapath *datapath)
         return bpf_map__fd(datapath->skeleton->maps.devices);
 }
 
+static int places_fd(const struct datapath *datapath)
+{
+        return bpf_map__fd(datapath->skeleton->maps.device_places);
+}
+
 static int slots_fd(const struct datapath *datapath)
 {
         return bpf_map__fd(datapath->skeleton->maps.device_slots);
 }
 
+/* A slot that a packet may look for at the ifindex's place, or by the hash. */
+static int slot_lead(struct datapath *datapath, __u32 ifindex, __u32 slot)
+{
+        __u32 place = ifindex % DEVICE_PLACES;
+        int r = bpf_map_update_elem(devices_fd(datapath), &ifindex, &slot, BPF_ANY);
+
+        if (r == 0)
+                r = bpf_map_update_elem(places_fd(datapath), &place, &slot, BPF_ANY);
+        return r == -E2BIG ? -ENOSPC : r;
+}
+
+static void slot_mislead(struct datapath *datapath, __u32 ifindex, __u32 slot)
+{
+        __u32 place = ifindex % DEVICE_PLACES, there = 0, nobody = 0;
+
+        (void)bpf_map_delete_elem(devices_fd(datapath), &ifindex);
+        if (bpf_map_lookup_elem(places_fd(datapath), &place, &there) == 0 && there == slot)
+                (void)bpf_map_update_elem(places_fd(datapath), &place, &nobody, BPF_ANY);
+}
+
+/* 0: none is free, and each of its frames is judged anew. */
+static __u16 line_take(struct datapath *datapath)
+{
+        for (__u16 line = 1; line < DEVICE_LINES_MAX; line++) {
+                if (datapath->device_lines_used[line])
+                        continue;
+                datapath->device_lines_used[line] = true;
+                return line;
+        }
+        return 0;
+}
+
 int datapath_device_set(struct datapath *datapath, const struct device *device)
 {
         struct device_record *record = record_find(datapath, device->ifindex);
+        struct device entry = *device;
         __u32 slot;
         int r;
 
@@ -121,23 +160,25 @@ int datapath_device_set(struct datapath *datapath, const struct device *device)
         r = slot_take(datapath, &slot);
         if (r < 0)
                 return r;
-        r = bpf_map_update_elem(slots_fd(datapath), &slot, device, BPF_ANY);
-        if (r < 0)
-                return r;
         if (!record)
                 record = record_add(datapath, device->ifindex, device->agent_id);
         if (!record)
                 return -ENOMEM;
-        r = bpf_map_update_elem(devices_fd(datapath), &device->ifindex, &slot, BPF_ANY);
+        if (record->device.line == 0)
+                record->device.line = line_take(datapath);
+        entry.line = record->device.line;
+        r = bpf_map_update_elem(slots_fd(datapath), &slot, &entry, BPF_ANY);
+        if (r == 0)
+                r = slot_lead(datapath, device->ifindex, slot);
         if (r < 0)
-                return r == -E2BIG ? -ENOSPC : r;
+                return r;
 
         datapath->device_slots_used[slot] = true;
         if (record->written)
                 slot_leave(datapath, record->slot);
         record->slot = slot;
         record->written = true;
-        record->device = *device;
+        record->device = entry;
         return 0;
 }
 
@@ -309,9 +350,10 @@ void datapath_device_remove(struct datapath *datapath, __u32 ifindex)
                         (void)unlink(fresh);
         }
         close_fd(&record->link);
-        (void)bpf_map_delete_elem(devices_fd(datapath), &ifindex);
+        slot_mislead(datapath, ifindex, record->slot);
         if (record->written)
                 slot_leave(datapath, record->slot);
+        datapath->device_lines_used[record->device.line] = false;
         HASH_DEL(datapath->devices, record);
         free(record);
 }
@@ -356,7 +398,7 @@ static int adopt_one(struct datapath *datapath, __u32 ifindex, __u32 slot)
         _cleanup_free_ char *path = NULL;
         int r;
 
-        if (slot >= DEVICE_SLOTS_MAX || bpf_map_lookup_elem(slots_fd(datapath), &slot, &device) < 0 ||
+        if (slot == 0 || slot >= DEVICE_SLOTS_MAX || bpf_map_lookup_elem(slots_fd(datapath), &slot, &device) < 0 ||
             device.ifindex != ifindex || device.agent_id == 0 || device.agent_id >= AGENT_MAX)
                 return -EBADMSG;
         record = record_add(datapath, ifindex, device.agent_id);
@@ -366,6 +408,9 @@ static int adopt_one(struct datapath *datapath, __u32 ifindex, __u32 slot)
         record->slot = slot;
         record->written = true;
         datapath->device_slots_used[slot] = true;
+        if (device.line >= DEVICE_LINES_MAX || datapath->device_lines_used[device.line])
+                record->device.line = 0; /* damaged: written anew with the next change */
+        datapath->device_lines_used[record->device.line] = true;
 
         /* Where it fails the device may be gone, or not: whoever looks for the agent's devices next makes it good. */
         r = pin_path(datapath, record, &path);

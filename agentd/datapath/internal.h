@@ -156,6 +156,7 @@ struct datapath {
         enum device_kind device_kind;
         __u32 next_device_slot;
         bool device_slots_used[DEVICE_SLOTS_MAX];
+        bool device_lines_used[DEVICE_LINES_MAX];
         __u64 device_slots_left_ns[DEVICE_SLOTS_MAX]; /* CLOCK_BOOTTIME; 0: never used */
 };
 

@@ -9,14 +9,17 @@
 enum {
         DEVICES_MAX = 4096,
         DEVICE_SLOTS_MAX = 2 * DEVICES_MAX,
+        DEVICE_PLACES = 1 << 16, /* by the last bits of the ifindex */
+        DEVICE_LINES_MAX = 1024, /* 1 .. DEVICE_LINES_MAX - 1; 0: none */
         DEVICE_ADDRESSES_MAX = 8, /* of the agent, on this link */
         DEVICE_GATEWAYS_MAX = 8,
 };
 
 /*
  * Map `device_slots`, an array. An entry does not change while map `devices`, a hash from the host end's ifindex to a
- * __u32 slot, leads to it: another is written and the slot's number is exchanged by one store. ifindex is compared with
- * the packet's, because a hash may give the element of a deleted key to another one at once.
+ * __u32 slot, leads to it: another is written and the slot's number is exchanged by one store. Map `device_places`, an
+ * array of slots, is asked first: an ifindex modulo its size is there, or another one. So ifindex is compared with the
+ * packet's, and because a hash may give the element of a deleted key to another one at once. Slot 0 is nobody's.
  */
 struct device {
         __u32 ifindex;
@@ -28,7 +31,9 @@ struct device {
         __u8 level;             /* of the agent's cgroup, as bpf_skb_ancestor_cgroup_id() counts */
         __u8 n_addresses;
         __u8 n_gateways;
-        __u8 reserved[17];
+        __u8 reserved;
+        __u16 line; /* in map `device_lines`: what cached verdicts it has; 0: none */
+        __u8 reserved2[14];
         struct address addresses[DEVICE_ADDRESSES_MAX]; /* the agent's; what it may send from */
         struct address gateways[DEVICE_GATEWAYS_MAX];   /* whom ARP and neighbour discovery may ask for */
 };

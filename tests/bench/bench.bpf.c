@@ -30,6 +30,12 @@ int empty_ingress(struct __sk_buff *skb)
         return 1;
 }
 
+SEC("tc")
+int empty_tc(struct __sk_buff *skb)
+{
+        return -1;
+}
+
 SEC("cgroup/connect4")
 int empty_connect4(struct bpf_sock_addr *ctx)
 {

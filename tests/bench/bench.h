@@ -73,6 +73,7 @@ void bench_rules_free(struct bpf_rule *rules, unsigned n);
 /* --- the parts; 0 or -errno */
 
 int bench_program(struct bench *bench);
+int bench_device(struct bench *bench);
 int bench_budget(struct bench *bench);
 int bench_control(struct bench *bench);
 int bench_live(struct bench *bench);

@@ -144,8 +144,8 @@ int main(int argc, char **argv)
                 const char *name;
                 int (*run)(struct bench *bench);
         } parts[] = {
-                {"program", bench_program}, {"budget", bench_budget},   {"live", bench_live},
-                {"many", bench_many},       {"control", bench_control},
+                {"program", bench_program}, {"device", bench_device}, {"budget", bench_budget},
+                {"live", bench_live},       {"many", bench_many},     {"control", bench_control},
         };
         struct rlimit files = {1 << 16, 1 << 16};
         struct bench bench = {};

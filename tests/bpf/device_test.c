@@ -575,6 +575,12 @@ static void neighbour_discovery_has_no_room_for_data(void **state)
         for (size_t i = 78; i < 86; i++)
                 assert_drops(world, changed_nd(ns, i, ns.bytes[i] ^ 0x10), REASON_MALFORMED, "the option");
 
+        frame = discovery(133, OWN_LL, "ff02::2", NULL, 1);
+        for (size_t i = 58; i < 62; i++)
+                assert_drops(world, changed_nd(frame, i, 0x08), REASON_MALFORMED, "reserved bytes of an RS");
+        frame = ns;
+        frame.bytes[19] -= 8;
+        assert_drops(world, frame, REASON_MALFORMED, "an option behind the packet");
         frame = longer(ns, 8);
         frame.bytes[19] += 8;
         sum_up(&frame);
@@ -644,6 +650,22 @@ static void an_unknown_device_drops_everything(void **state)
         struct datapath *datapath = world->bpf->datapath;
         struct device device = device_make();
         struct frame good = udp(ALLOWED4, 443, 10), request = arp(1, OWN4, GATEWAY4);
+        __typeof__(datapath->skeleton->maps) *maps = &datapath->skeleton->maps;
+        __u32 ifindex = IFINDEX, slot;
+
+        /* One whose description is another's. */
+        assert_int_equal(bpf_map_lookup_elem(bpf_map__fd(maps->devices), &ifindex, &slot), 0);
+        device.ifindex = 77;
+        assert_int_equal(bpf_map_update_elem(bpf_map__fd(maps->device_slots), &slot, &device, BPF_ANY), 0);
+        assert_int_equal(run(world, &good), DROPS);
+        assert_int_equal(datapath_device_verify(datapath, IFINDEX), -ENOENT);
+        device.ifindex = IFINDEX;
+        assert_int_equal(datapath_device_set(datapath, &device), 0);
+        assert_passes(world, good, "its own again");
+        /* Found by the hash, when another interface has its place. */
+        slot = 0;
+        assert_int_equal(bpf_map_update_elem(bpf_map__fd(maps->device_places), &ifindex, &slot, BPF_ANY), 0);
+        assert_passes(world, good, "by the hash");
 
         datapath_device_remove(datapath, IFINDEX);
         assert_int_equal(run(world, &good), DROPS);
