@@ -226,6 +226,7 @@ void monitor_namespace_left(struct monitor_agent *agent, const struct netns_iden
         for (size_t i = 0; i < MIN(agent->n_left, (size_t)MONITOR_LEFT_MAX); i++)
                 if (netns_identity_equal(&agent->left[i], identity))
                         return;
+        log_debug("'%s' has left a network namespace", agent->name);
         if (agent->n_left < MONITOR_LEFT_MAX)
                 agent->left[agent->n_left] = *identity;
         agent->n_left++;
