@@ -199,6 +199,40 @@ YAML
         at_least "$(far both)" 650000 both
 }
 
+# Each fragment has headers of its own. The kernel makes them behind the programs; 10.20.7.0/24 has a smaller MTU.
+@test "what is longer than the MTU is weighed as the fragments that arrive" {
+        in_ns agent ip route replace 10.20.7.0/24 via 10.200.1.1 mtu lock 700
+        budget_daemon "$(agent_config '{bytes: 100MB, per: total}')"
+        status_all=0
+        while read -r kind address sizes; do
+                far_clear
+                far_watch sum "$address"
+                agentctl budget reset claude-1 agent/total >/dev/null
+                sender "$kind" "$address" "$sizes" > "$TEST_DIR/sent"
+                used_is_far claude-1 agent/total sum || { status_all=1; echo "$kind to $address: $sizes"; }
+                # They were fragments.
+                at_least "$(far_packets sum)" 60 "$kind to $address" || status_all=1
+        done <<'TABLE'
+udp         10.20.0.1      1501x5,2980x5,4028x5,9000x5,60000x1
+udp         2001:db8:1::1  1501x5,2980x5,4028x5,9000x5,60000x1
+unconnected 10.20.0.1      1501x5,2980x5,4028x5,9000x5,60000x1
+icmp        10.20.0.1      1501x5,2980x5,4028x5,9000x5,60000x1
+icmp        2001:db8:1::1  1501x5,2980x5,4028x5,9000x5,60000x1
+udp         10.20.7.1      699x5,700x5,701x5,1400x20,5000x5
+TABLE
+        assert_equal "$status_all" 0
+        in_ns agent ip route del 10.20.7.0/24
+}
+
+@test "a datagram whose fragments go over the limit sends none of them" {
+        budget_daemon "$(agent_config "{bytes: $LIMIT, per: total}")"
+        protocols() {
+                printf '%s\n' 'udp 10.20.0.1 9000,2000,1000,29' 'udp 2001:db8:1::1 9000,2000,1000,49' \
+                        'icmp 10.20.0.3 9000,2000,1000,29'
+        }
+        spends claude-1 agent/total "$LIMIT"
+}
+
 @test "TCP in bulk is weighed as the segments that arrive, IPv4 and IPv6" {
         budget_daemon "$(agent_config '{bytes: 100MB, per: total}')"
         for address in 10.20.0.1 2001:db8:1::1; do
@@ -304,4 +338,86 @@ YAML
         run event '.type == "deny"'
         assert_equal "$output" ''
         until_true eval 'event ".type == \"budget\" and .percent == 100"'
+}
+
+# The offset of the kernel's wall clock, in nanoseconds; with a number: moves it on by so many seconds.
+kernel_clock() {
+        local map
+        map=$(echo "$AGENTD_BPFFS"/agentd/v*/wall_clock)
+        bpftool -j map dump pinned "$map" | "$PYTHON" -c '
+import json, struct, sys
+value = bytes(int(x, 16) for x in json.load(sys.stdin)[0]["value"])
+offset = struct.unpack("<q", value[:8])[0]
+if len(sys.argv) > 1:
+    print(struct.pack("<q", offset + int(sys.argv[1]) * 10**9).hex(" ") + " " + value[8:].hex(" "))
+else:
+    print(offset)' "$@" > "$TEST_DIR/wall_clock"
+        # shellcheck disable=SC2046
+        [ $# -eq 0 ] || bpftool map update pinned "$map" key hex 00 00 00 00 value hex $(cat "$TEST_DIR/wall_clock")
+}
+
+@test "kill -9 under traffic: the limit holds, and windows roll over, while no daemon lives" {
+        budget_daemon "$(agent_config '{bytes: 100MB, per: hour}, {bytes: 130MB, per: day}')"
+        far_watch sum 10.20.0.1
+        sender_start sent udp 10.20.0.1 1000,29
+        until_true eval '[ "$(far sum)" -gt 1000000 ]'
+        daemon_stop KILL
+        at_most "$(far sum)" 99000000 'killed too late to show anything'
+        wait_gone "$SENDER_PID"
+        sync_recorder agent
+        at_most "$(far sum)" 100000000 'without a daemon'
+        at_least "$(far sum)" $((100000000 - 28)) 'without a daemon'
+        run sender connects 1 10.20.0.1
+        assert_equal "$output" EPERM=1
+
+        # The next hour. Nobody but the kernel knows.
+        kernel_clock 3600
+        sender udp 10.20.0.1 1000,29
+        sync_recorder agent
+        at_most "$(far sum)" 130000000 'of the day, without a daemon'
+        at_least "$(far sum)" $((130000000 - 28)) 'of the day, without a daemon'
+
+        # A new daemon finds what was used while there was none.
+        budget_daemon "$(agent_config '{bytes: 100MB, per: hour}, {bytes: 130MB, per: day}')" 3600
+        budget claude-1 agent/day ".used >= 130000000 - 28 and .used <= 130000000"
+        budget claude-1 agent/hour ".used >= 30000000 - 28 and .used <= 30000028"
+        agentctl budget grant claude-1 agent/day 1MB
+        far_reset
+        sender udp 10.20.0.1 1000,29
+        sync_recorder agent
+        at_most "$(far sum)" 1000028 granted
+        at_least "$(far sum)" $((1000000 - 28)) granted
+}
+
+@test "limits that are lowered, raised and granted under traffic hold at every step" {
+        budget_daemon "$(agent_config '{bytes: 1GB, per: total}')"
+        far_watch sum 10.20.0.1
+        sender_start sent udp 10.20.0.1 1000,29
+        until_true eval '[ "$(far sum)" -gt 1000000 ]'
+        agent_config '{bytes: 2MB, per: total}' > /dev/null
+        agentctl reload
+        # Far above or just below: it stops here.
+        wait_gone "$SENDER_PID"
+        used_is_far claude-1 agent/total sum
+        at_least "$(far sum)" 2000000 lowered
+        budget claude-1 agent/total '.left == 0 and .limit == 2000000'
+        before=$(far sum)
+        run sender connects 1 10.20.0.1
+        assert_equal "$output" EPERM=1
+        agent_config "{bytes: $((before + 3000000)), per: total}" > /dev/null
+        agentctl reload
+        sender udp 10.20.0.1 1000,29
+        used_is_far claude-1 agent/total sum
+        at_most "$(far sum)" $((before + 3000000)) raised
+        at_least "$(far sum)" $((before + 3000000 - 28)) raised
+        # Grants while it sends: ten of them, none lost.
+        sender_start sent udp 10.20.0.1 1000x1000000
+        for _ in 1 2 3 4 5 6 7 8 9 10; do
+                agentctl budget grant claude-1 agent/total 1MB
+        done
+        until_true eval '[ "$(far sum)" -gt $((before + 13000000 - 1000)) ]'
+        kill "$SENDER_PID"
+        wait_gone "$SENDER_PID"
+        used_is_far claude-1 agent/total sum
+        at_most "$(far sum)" $((before + 13000000)) granted
 }

@@ -92,9 +92,10 @@ far_reset() {
 
 # --- the agent -------------------------------------------------------------------------------------------------------
 
-# The daemon, at half past the hour whatever the hour: budget_daemon CONFIG. clock SECONDS moves its clock from there.
+# The daemon, at half past an hour whatever the hour: budget_daemon CONFIG [SECONDS LATER]. clock SECONDS: the same while
+# it lives.
 budget_daemon() {
-        clock 0
+        clock "${2:-0}"
         AGENTD_TEST_CLOCK=$TEST_DIR/clock LD_PRELOAD=$BATS_FILE_TMPDIR/clock.so start_daemon "$1"
 }
 

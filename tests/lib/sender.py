@@ -6,6 +6,9 @@
     sender.py unconnected ADDRESS SIZE[xCOUNT],...      the same by sendto()
     sender.py flows COUNT ADDRESS...                    a new socket for each datagram, to each address in turn
     sender.py connects COUNT ADDRESS...                 TCP connections, closed at once
+    sender.py fastopen COUNT ADDRESS...                 the same by sendto(MSG_FASTOPEN)
+    sender.py rounds COUNT ADDRESS...                   datagrams of one connected socket by sendto() to each address in turn
+    sender.py tries SECONDS ADDRESS                     flows as fast as they go; "ok=N refused=N seconds=S"
     sender.py tcp ADDRESS BYTES                         bulk: connects, sends, half-closes, waits for the other's end
     sender.py fetch ADDRESS BYTES                       bulk the other way: asks the sink for so many bytes
     sender.py listen ADDRESS SIZE COUNT                 UDP: says hello, counts what comes back until COUNT or a second of quiet
@@ -21,6 +24,7 @@ import socket
 import struct
 import sys
 import threading
+import time
 
 PORT = 7100
 SILENT = 9  # nobody listens, nobody answers but by ICMP
@@ -108,14 +112,48 @@ def flows(count, addresses):
     say(" ".join(f"{name}={n}" for name, n in sorted(tally.items())))
 
 
-def connects(count, addresses):
+def rounds(count, addresses):
+    tally = {}
+    with socket.socket(family_of(addresses[0]), socket.SOCK_DGRAM) as sock:
+        sock.connect((addresses[0], SILENT))
+        for i in range(count):
+            for attempt in (1, 2):  # the far end's ICMP to an earlier one comes first
+                try:
+                    sock.sendto(b"round", (addresses[i % len(addresses)], SILENT))
+                    result = "ok"
+                except OSError as error:
+                    result = name_of(error)
+                if result != "ECONNREFUSED":
+                    break
+            tally[result] = tally.get(result, 0) + 1
+    say(" ".join(f"{name}={n}" for name, n in sorted(tally.items())))
+
+
+def tries(seconds, address):
+    start = time.clock_gettime(time.CLOCK_BOOTTIME)
+    allowed = refused = 0
+    while (elapsed := time.clock_gettime(time.CLOCK_BOOTTIME) - start) < seconds:
+        with socket.socket(family_of(address), socket.SOCK_DGRAM) as sock:
+            try:
+                sock.sendto(b"flow", (address, SILENT))
+                allowed += 1
+            except PermissionError:
+                refused += 1
+    say(f"ok={allowed} refused={refused} seconds={elapsed:.3f}")
+
+
+def connects(count, addresses, fast):
     tally = {}
     for i in range(count):
         address = addresses[i % len(addresses)]
         with socket.socket(family_of(address), socket.SOCK_STREAM) as sock:
             sock.settimeout(5)
             try:
-                sock.connect((address, PORT))
+                if fast:
+                    sock.settimeout(None)
+                    sock.sendto(b"fast", socket.MSG_FASTOPEN, (address, PORT))
+                else:
+                    sock.connect((address, PORT))
                 sock.shutdown(socket.SHUT_WR)
                 sock.recv(1)
                 result = "ok"
@@ -234,8 +272,12 @@ def main():
         datagrams(action, words[0], words[1])
     elif action == "flows":
         flows(int(words[0]), words[1:])
-    elif action == "connects":
-        connects(int(words[0]), words[1:])
+    elif action in ("connects", "fastopen"):
+        connects(int(words[0]), words[1:], action == "fastopen")
+    elif action == "rounds":
+        rounds(int(words[0]), words[1:])
+    elif action == "tries":
+        tries(float(words[0]), words[1])
     elif action == "tcp":
         bulk(words[0], int(words[1]))
     elif action == "fetch":
