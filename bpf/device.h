@@ -54,25 +54,26 @@ static __always_inline bool device_has(const struct address *list, int room, __u
         for (int i = 0; i < room; i++) {
                 if (i >= n)
                         return false;
-                if (list[i].halves[1] == address->halves[1] && list[i].halves[0] == address->halves[0])
+                if (((list[i].halves[1] ^ address->halves[1]) | (list[i].halves[0] ^ address->halves[0])) == 0)
                         return true;
         }
         return false;
 }
 
-static __noinline bool device_is_address(const struct device *device, const struct address *address)
+__noinline int device_is_address(const struct device *device, const struct address *address)
 {
         return device && address && device_has(device->addresses, DEVICE_ADDRESSES_MAX, device->n_addresses, address);
 }
 
-static __noinline bool device_is_gateway(const struct device *device, const struct address *address)
+__noinline int device_is_gateway(const struct device *device, const struct address *address)
 {
         return device && address && device_has(device->gateways, DEVICE_GATEWAYS_MAX, device->n_gateways, address);
 }
 
 static __always_inline bool mac_equal(const __u8 *a, const __u8 *b)
 {
-        return a[0] == b[0] && a[1] == b[1] && a[2] == b[2] && a[3] == b[3] && a[4] == b[4] && a[5] == b[5];
+        /* Without a branch for each byte: the verifier would walk all of them, again and again. */
+        return ((a[0] ^ b[0]) | (a[1] ^ b[1]) | (a[2] ^ b[2]) | (a[3] ^ b[3]) | (a[4] ^ b[4]) | (a[5] ^ b[5])) == 0;
 }
 
 static __always_inline bool mac_is_zero(const __u8 *mac)
@@ -103,7 +104,7 @@ _Static_assert(sizeof(struct device_arp) == 28, "as on the wire");
  * A question for the gateway's address (or an announcement of one's own), or an answer to the gateway; each byte is
  * determined.
  */
-static __noinline int device_arp_check(struct __sk_buff *skb, struct packet *packet, const struct device *device)
+__noinline int device_arp_check(struct __sk_buff *skb, struct packet *packet, const struct device *device)
 {
         struct device_arp arp;
         struct ethhdr ethernet;
@@ -175,7 +176,7 @@ static __always_inline bool option_is_good(const __u8 *option, __u8 type, const 
 
 /* Solicitations for the gateway and for one's own address, advertisements of one's own; nothing that is not
  * determined: no flow label, no nonce, no other option, a right checksum. */
-static __noinline int device_discovery_check(struct __sk_buff *skb, struct packet *packet, const struct device *device)
+__noinline int device_discovery_check(struct __sk_buff *skb, struct packet *packet, const struct device *device)
 {
         struct device_discovery nd = {};
         struct ethhdr ethernet;
@@ -275,7 +276,7 @@ static __noinline int device_discovery_check(struct __sk_buff *skb, struct packe
 }
 
 /* DEVICE_NEIGHBOUR; 0: to be asked of the policy; or the reason why not. *packet is filled as far as can be. */
-static __noinline int device_check(struct __sk_buff *skb, struct packet *packet, const struct device *device)
+__noinline int device_check(struct __sk_buff *skb, struct packet *packet, const struct device *device)
 {
         struct ethhdr ethernet;
         __be16 ip_length = 0;

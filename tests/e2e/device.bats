@@ -157,6 +157,15 @@ attacks() {
 
 in_agent_ns() { in_ns agent "$@"; }
 
+# Where tier 4 refuses packet sockets to the agent, somebody else of its namespace has one: as if passed in.
+in_attacker() {
+        if agentctl status -o json 2>/dev/null | jq -e '.agents[0].tiers["4"].present' > /dev/null; then
+                in_ns agent "$@"
+        else
+                in_agent "$@"
+        fi
+}
+
 guarded() {
         wait_event '"detail":"what leaves by eth0 is judged'
 }
@@ -168,7 +177,7 @@ guarded() {
         hold
         start_daemon "$(device_config)" router
         guarded
-        attack in_agent
+        attack in_attacker
         assert_equal "$(cat "$TEST_DIR/leaks")" ''
         wait_event '"hook":"device"'
         event '.hook == "device" and .reason == "packet_socket" and .agent == "claude-1" and .direction == "egress"'
@@ -234,8 +243,8 @@ PY
         guarded
         far_count_start
         before=$(budget_used)
-        in_agent bash -c 'frames legal'
-        in_agent bash -c 'frames mark marker=paid'
+        in_attacker bash -c 'frames legal'
+        in_attacker bash -c 'frames mark marker=paid'
         wait_for "$NET_DIR/packets" 'marker=paid( |$)'
         assert_arrived 10.20.0.7 udp 443
         assert_arrived 2001:db8:1::7 udp 443
@@ -251,7 +260,7 @@ PY
         start_daemon "$TEST_DIR/small.yaml" router
         guarded
         far_count_start
-        for _ in 1 2 3 4 5 6 7 8; do in_agent bash -c 'frames legal'; done
+        for _ in 1 2 3 4 5 6 7 8; do in_attacker bash -c 'frames legal'; done
         wait_event '"reason":"budget_exhausted".*"hook":"device"|"hook":"device".*"reason":"budget_exhausted"'
         sync_recorder
         [ "$(far_count)" -le 1000 ]
@@ -265,13 +274,13 @@ PY
         pin=$(echo "$AGENTD_BPFFS"/agentd/v*/links/*/device-*)
         before=$(bpftool -j link show pinned "$pin" | jq .id)
         daemon_stop KILL
-        attack in_agent
+        attack in_agent_ns
         assert_equal "$(cat "$TEST_DIR/leaks")" ''
-        in_agent bash -c 'frames legal'
+        in_agent_ns bash -c 'frames legal'
         start_daemon "$TEST_DIR/device.yaml" router
         assert_equal "$(bpftool -j link show pinned "$pin" | jq .id)" "$before"
         agentctl status -o json | jq -e '.agents[0].tiers["3"] | .present and .devices[0].name == "eth0"'
-        attack in_agent
+        attack in_attacker
         assert_equal "$(cat "$TEST_DIR/leaks")" ''
         in_agent curl -sS -m 5 -o /dev/null http://10.20.0.7/
 }
@@ -284,7 +293,7 @@ PY
         wait_event '"detail":"the interface [0-9]+ \(agent0\) is gone"'
         agent_link_up
         wait_count "$EVENTS" '"detail":"what leaves by eth0 is judged' 2
-        attack in_agent
+        attack in_attacker
         assert_equal "$(cat "$TEST_DIR/leaks")" ''
         in_agent curl -sS -m 5 -o /dev/null http://10.20.0.7/
         run agentctl status
@@ -298,7 +307,7 @@ PY
         agentctl status -o json | jq -e '.agents[0].tiers["3"].devices == []'
         agent_link_up
         guarded
-        attack in_agent
+        attack in_attacker
         assert_equal "$(cat "$TEST_DIR/leaks")" ''
 }
 
@@ -313,7 +322,7 @@ PY
         bpftool link detach pinned "$pin"
         wait_count "$EVENTS" '"type":"drift".*the program at agent0' 2
         agentctl status -o json | jq -e '.agents[0].tiers["3"].present'
-        attack in_agent
+        attack in_attacker
         assert_equal "$(cat "$TEST_DIR/leaks")" ''
 }
 
@@ -384,6 +393,6 @@ wait_for_file() {
         agentctl detach claude-1
         run bash -c 'ls "$AGENTD_BPFFS"/agentd/v*/links/*/device-*'
         refute_match "$status" '^0$'
-        attack in_agent
+        attack in_attacker
         assert_equal "$(cat "$TEST_DIR/stopped")" ''
 }
