@@ -21,7 +21,7 @@ attack_build() {
         local program compilers=()
         mkdir -p "$BATS_FILE_TMPDIR/bin"
         for program in "$ATTACKS"/*.c; do
-                ${CC:-cc} -D_GNU_SOURCE -O1 -Wall -Wextra -Wno-psabi -Werror -o "$BATS_FILE_TMPDIR/bin/$(basename "$program" .c)" "$program" &
+                ${CC:-cc} -D_GNU_SOURCE -O1 -Wall -Wextra -Wno-psabi -Werror -pthread -o "$BATS_FILE_TMPDIR/bin/$(basename "$program" .c)" "$program" &
                 compilers+=($!)
         done
         for program in "${compilers[@]}"; do wait "$program"; done

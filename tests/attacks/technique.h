@@ -34,6 +34,8 @@ struct technique {
 
 static const char payload[] = "out of here";
 
+#define ARRAY_SIZE(array) (sizeof(array) / sizeof((array)[0]))
+
 /* The agent's own address on its link, as in tests/lib/net.bash, and one that is not. */
 #define OWN6   "2001:db8:200:1::20"
 #define OTHER4 "10.200.1.99"
