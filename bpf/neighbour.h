@@ -6,6 +6,8 @@
 #pragma once
 
 #include "bpf/skb.h"
+
+enum { DEVICE_NEIGHBOUR = -1 }; /* ARP or discovery in good form, which no policy speaks of */
 #include <linux/if_ether.h>
 
 static __always_inline bool device_has(const struct address *list, int room, __u8 n, const struct address *address)
