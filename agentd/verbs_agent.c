@@ -250,6 +250,11 @@ void verb_status(void *context, struct control_request *request, const json_t *a
                           "state", state_to_json(daemon), "agents", all_agents(daemon, false)));
 }
 
+json_t *agents_to_json(struct daemon *daemon)
+{
+        return all_agents(daemon, false);
+}
+
 void verb_agents(void *context, struct control_request *request, const json_t *arguments)
 {
         control_reply(request, json_pack("{s:o}", "agents", all_agents(context, true)));

@@ -159,8 +159,8 @@ void verb_doctor(void *context, struct control_request *request, const json_t *a
         struct doctor_check checks[DOCTOR_CHECKS_MAX];
         size_t n = doctor_run("", probes, ARRAY_SIZE(probes), checks, DOCTOR_CHECKS_MAX);
 
-        control_reply(request, json_pack("{s:b,s:o}", "enforceable", (int)doctor_ok(checks, n), "checks",
-                                         doctor_to_json(checks, n)));
+        control_reply(request, json_pack("{s:b,s:o,s:o}", "enforceable", (int)doctor_ok(checks, n), "checks",
+                                         doctor_to_json(checks, n), "agents", agents_to_json(context)));
 }
 
 void verb_version(void *context, struct control_request *request, const json_t *arguments)

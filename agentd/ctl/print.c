@@ -205,3 +205,30 @@ json_int_t json_number(const json_t *object, const char *key)
 {
         return json_integer_value(json_object_get(object, key));
 }
+
+void table_tiers(struct table *table, const json_t *agent)
+{
+        const json_t *tiers = json_object_get(agent, "tiers"), *device;
+        const char *separator = "tiers ";
+        struct text_writer writer;
+        char text[256];
+        size_t i;
+
+        text_begin(&writer, text, sizeof(text));
+        for (int tier = 1; tier <= 4; tier++) {
+                const json_t *item = json_object_get(tiers, (char[2]){(char)('0' + tier)});
+
+                if (!json_is_true(item) && !json_is_true(json_object_get(item, "present")))
+                        continue;
+                text_addf(&writer, "%s%d", separator, tier);
+                separator = ",";
+        }
+        tiers = json_object_get(tiers, "3");
+        json_array_foreach(json_object_get(tiers, "devices"), i, device)
+                text_addf(&writer, "%s%s", i == 0 ? " (" : " ", json_text(device, "name"));
+        if (json_array_size(json_object_get(tiers, "devices")) > 0)
+                text_addf(&writer, ")");
+        if (tiers && !json_is_true(json_object_get(tiers, "present")))
+                text_addf(&writer, "; not 3: %s", json_text(tiers, "detail"));
+        table_cell(table, "%s", text);
+}

@@ -20,6 +20,8 @@ struct table {
 
 void table_begin(struct table *table, size_t n_columns);
 void table_cell(struct table *table, const char *format, ...) PRINTF(2, 3);
+/* Of an agent: "tiers 1,2,3 (eth0)", or "tiers 1,2; not 3: why". */
+void table_tiers(struct table *table, const json_t *agent);
 void table_print(const struct table *table, FILE *file);
 void table_clear(struct table *table);
 

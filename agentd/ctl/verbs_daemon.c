@@ -104,6 +104,27 @@ static void print_checks(const json_t *checks)
         table_clear(&table);
 }
 
+/* Of each agent: which tiers it is behind. */
+static void print_coverage(const json_t *agents)
+{
+        struct table table;
+        const json_t *agent;
+        size_t i;
+
+        if (json_array_size(agents) == 0)
+                return;
+        fputc('\n', stdout);
+        table_begin(&table, 3);
+        json_array_foreach(agents, i, agent)
+        {
+                table_cell(&table, "agent");
+                table_cell(&table, "%s", json_text(agent, "name"));
+                table_tiers(&table, agent);
+        }
+        table_print(&table, stdout);
+        table_clear(&table);
+}
+
 int ctl_doctor(const struct ctl_arguments *arguments)
 {
         char path[PATH_MAX];
@@ -124,6 +145,7 @@ int ctl_doctor(const struct ctl_arguments *arguments)
                 r = print_json(result);
         } else {
                 print_checks(json_object_get(result, "checks"));
+                print_coverage(json_object_get(result, "agents"));
                 r = print_end();
         }
         json_decref(result);

@@ -166,6 +166,19 @@ in_attacker() {
         fi
 }
 
+# Before Linux 6.6 it is a clsact filter, and the pin is its program's.
+tcx() {
+        agentctl status -o json | jq -e '.tiers[] | select(.tier == 3) | .detail == "tcx"' > /dev/null
+}
+
+link_id() {
+        if tcx; then
+                bpftool -j link show pinned "$1" | jq .id
+        else
+                echo filter
+        fi
+}
+
 guarded() {
         wait_event '"detail":"what leaves by eth0 is judged'
 }
@@ -272,13 +285,13 @@ PY
         start_daemon "$(device_config)" router
         guarded
         pin=$(echo "$AGENTD_BPFFS"/agentd/v*/links/*/device-*)
-        before=$(bpftool -j link show pinned "$pin" | jq .id)
+        before=$(link_id "$pin")
         daemon_stop KILL
         attack in_agent_ns
         assert_equal "$(cat "$TEST_DIR/leaks")" ''
         in_agent_ns bash -c 'frames legal'
         start_daemon "$TEST_DIR/device.yaml" router
-        assert_equal "$(bpftool -j link show pinned "$pin" | jq .id)" "$before"
+        assert_equal "$(link_id "$pin")" "$before"
         agentctl status -o json | jq -e '.agents[0].tiers["3"] | .present and .devices[0].name == "eth0"'
         attack in_attacker
         assert_equal "$(cat "$TEST_DIR/leaks")" ''
@@ -319,7 +332,11 @@ PY
         rm "$pin"
         wait_event '"type":"drift".*the program at agent0'
         wait_for_file "$pin"
-        bpftool link detach pinned "$pin"
+        if tcx; then
+                bpftool link detach pinned "$pin"
+        else
+                tc -n "$ID-router" qdisc del dev agent0 clsact
+        fi
         wait_count "$EVENTS" '"type":"drift".*the program at agent0' 2
         agentctl status -o json | jq -e '.agents[0].tiers["3"].present'
         attack in_attacker
@@ -395,4 +412,28 @@ wait_for_file() {
         refute_match "$status" '^0$'
         attack in_attacker
         assert_equal "$(cat "$TEST_DIR/stopped")" ''
+}
+
+@test "look-ups as asked leave by the daemon's own sockets; port 53 of anybody else does not" {
+        hold
+        file=$(config asked.yaml <<YAML
+policies:
+  web:
+    egress: [{domain: www.example.test, ports: [80]}]
+agents:
+  claude-1: {cgroup: $AGENT_CGROUP, policy: web}
+YAML
+)
+        sed -i 's/upstream: \[[^]]*\]/upstream: [as-asked]/' "$file"
+        start_daemon "$file" router
+        guarded
+        run in_agent dig +short +tries=1 +time=5 "@$DNS_SERVER" www.example.test
+        assert_equal "$status" 0
+        assert_match "$output" '^[0-9.]+'
+        assert_arrived "$DNS_SERVER" udp 53
+        in_agent curl -sS -m 5 -o /dev/null --resolve "www.example.test:80:${output%%$'\n'*}" http://www.example.test/
+        recorder_mark
+        # Not the agent's, and not the daemon's.
+        in_cgroup "$OTHER_CGROUP" agent dig +short +tries=1 +time=1 "@$DNS_FORBIDDEN" www.example.test || true
+        refute_arrived "$DNS_FORBIDDEN" udp 53
 }
