@@ -13,11 +13,6 @@
  */
 #pragma once
 
-<<<<<<< ours
-#include <linux/if_ether.h>
-
-=======
->>>>>>> theirs
 #include "bpf/neighbour.h"
 #include "bpf/skb.h"
 

@@ -1,17 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /*
-<<<<<<< ours
- * Neighbours on an agent's veth: ARP and neighbour discovery of exact form. They have no policy, and every byte of them
- * that is free would carry data.
- */
-#pragma once
-
-#include "bpf/skb.h"
-
-enum { DEVICE_NEIGHBOUR = -1 }; /* ARP or discovery in good form, which no policy speaks of */
-#include <linux/if_ether.h>
-
-=======
  * What an agent may say on its link below IP: ARP and IPv6 neighbour discovery, as far as each byte is determined.
  *
  * The policy does not speak of these frames, and some of them are seen by everybody on the link: so nothing in them may
@@ -25,7 +13,6 @@ enum { DEVICE_NEIGHBOUR = -1 }; /* ARP or discovery in good form, which no polic
 
 enum { DEVICE_NEIGHBOUR = -1 }; /* device_check(): ARP or discovery in good form, which no policy speaks of */
 
->>>>>>> theirs
 static __always_inline bool device_has(const struct address *list, int room, __u8 n, const struct address *address)
 {
         for (int i = 0; i < room; i++) {
