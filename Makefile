@@ -180,7 +180,7 @@ KERNELS ?= 6.1
 vmtest: all $(BPF_TESTS) ## the kernel programs on other kernels under QEMU: KERNELS="6.1 6.12" (root, qemu-system-x86)
 	@for kernel in $(KERNELS); do \
 		echo "vmtest: Linux $$kernel"; \
-		vmtest/run --kernel "$$kernel" -- tests/lib/run-suite.sh bpf $(BPF_TESTS) || exit 1; \
+		vmtest/run --kernel "$$kernel" --append lsm=capability,bpf -- tests/lib/run-suite.sh bpf $(BPF_TESTS) || exit 1; \
 	done
 
 FORMATTED := $(shell find agentd bpf include tests -name '*.[ch]' 2>/dev/null)

@@ -165,6 +165,7 @@ static __always_inline int peer_judge(struct sock *peer)
         struct unix_name name = {};
         struct agent_entry *agent;
         __u32 agent_id = line->agent_id;
+        __u32 answer = UNIX_DENIED;
         __u8 reason = REASON_UNIX_SOCKET;
         __u64 word;
 
@@ -181,9 +182,12 @@ static __always_inline int peer_judge(struct sock *peer)
                 reason = REASON_NO_POLICY;
         else if (WORD_FLAGS(word) & WORD_QUARANTINE)
                 reason = REASON_QUARANTINE;
-        else if (!unix_denies(&name, WORD_VERSION(word)) &&
-                 !unix_found(&key, bpf_htonl(WORD_VERSION(word)), UNIX_OUTSIDE, 0))
+        else
+                answer = unix_denies(&name, WORD_VERSION(word));
+        if (answer == 0 && !unix_found(&key, bpf_htonl(WORD_VERSION(word)), UNIX_OUTSIDE, 0))
                 return LSM_ALLOW;
+        if (answer == UNIX_DENIED_QUIETLY)
+                return WORD_FLAGS(word) & WORD_AUDIT ? LSM_ALLOW : LSM_DENY;
         return emit_socket(agent_id, word, HOOK_CONNECT_UNIX, reason, FAMILY_UNIX, 255, &name) ? LSM_ALLOW : LSM_DENY;
 }
 

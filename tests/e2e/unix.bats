@@ -91,14 +91,47 @@ print("ok")
         assert_equal "$(unix_connect /run/helper/a)" ENOENT
 }
 
+tier_4() {
+        run agentctl status -o json
+        jq -e '.tiers[] | select(.tier == 4) | .present' <<< "$output" > /dev/null
+}
+
+# make_socket FAMILY TYPE: "ok" or the errno's name.
+make_socket() {
+        in_agent "$PYTHON" -c '
+import errno, socket, sys
+try:
+    socket.socket(int(sys.argv[1]), int(sys.argv[2]))
+    print("ok")
+except OSError as error:
+    print(errno.errorcode[error.errno])
+' "$@"
+}
+
+@test "packet sockets are refused at their creation, or it is said that they are not" {
+        start_daemon "$CONFIG"
+        if tier_4; then
+                assert_equal "$(make_socket 17 3)" EPERM
+                assert_equal "$(make_socket 40 1)" EPERM
+                wait_event '"family":"vsock"'
+                event '.reason == "packet_socket"' | jq -e '.hook == "socket_create" and .family == "packet" and .agent == "claude-1"
+                        and .process.uid == 0 and (.process.comm | startswith("python3"))'
+        else
+                jq -e '.tiers[] | select(.tier == 4) | .detail | test("LSM")' <<< "$output"
+                jq -e '.agents[0].tiers["4"] | (.present | not) and (.detail | test("LSM"))' <<< "$output"
+                assert_equal "$(make_socket 17 3)" ok
+        fi
+}
+
 @test "what this kernel cannot enforce is exit status 4, and changes nothing" {
         start_daemon "$CONFIG"
-        run agentctl status -o json
-        if jq -e '.tiers[] | select(.tier == 4) | .present' <<< "$output"; then
-                skip "LSM programs are there"
-        fi
-        jq -e '.tiers[] | select(.tier == 4) | .detail | test("LSM")' <<< "$output"
         write_config '{outside: deny}'
+        if tier_4; then
+                agentctl reload
+                assert_equal "$(unix_connect "$TEST_DIR/agentd.sock")" EPERM
+                wait_event '"path":"[^"]*agentd.sock"'
+                return 0
+        fi
         run agentctl reload
         assert_equal "$status" 4
         assert_match "$output" "outside: deny.*needs LSM programs"
