@@ -197,7 +197,10 @@ static int limits_fill(struct monitor *monitor, const struct monitor_agent *agen
                 limits->borrowed = true;
                 return 0;
         }
-        return datapath_limits_make(monitor->datapath, limits->sets, (__u16)plan->n_classes, &limits->run);
+        r = now ? -ENOENT
+                : datapath_limits_adopt_run(monitor->datapath, agent->id, limits->sets, (__u16)plan->n_classes,
+                                            &limits->run);
+        return r == 0 ? 0 : datapath_limits_make(monitor->datapath, limits->sets, (__u16)plan->n_classes, &limits->run);
 }
 
 static bool limits_are_of(const struct monitor_limits *limits, const struct monitor_agent *agent, __u32 version)
@@ -290,6 +293,8 @@ int monitor_limits_take(struct monitor *monitor, struct monitor_agent *agent, st
                 if (limits->budgets[i].reset)
                         ledger->ended = false;
         }
+        for (size_t i = 0; i < limits->n_buckets; i++)
+                datapath_bucket_settle(monitor->datapath, limits->buckets[i].id);
         *ret = limits->run;
         return 0;
 }

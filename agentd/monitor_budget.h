@@ -27,6 +27,8 @@ struct monitor_ledger {
         struct ledger_usage usage;
         struct stored_ledger noted; /* what the keeper was told last */
         bool ended;                 /* on_exhausted: reset was done, for what was told */
+        __u64 ended_used;           /* used by then */
+        __u64 ticked_used;          /* and at the last tick */
 };
 
 /* One item of `budget`, for one agent. */

@@ -333,6 +333,7 @@ void monitor_budget_exhausted(struct monitor *monitor, struct monitor_ledger *le
         if (ledger->ended)
                 return;
         ledger->ended = true;
+        ledger->ended_used = ledger->reading.used;
         HASH_ITER (hh, monitor->agents, agent, next) {
                 const struct monitor_budget *budget = budget_of(agent->limits, ledger);
                 struct spent_context spent = {monitor, agent, budget ? budget->rule_scope : NULL};
@@ -342,6 +343,17 @@ void monitor_budget_exhausted(struct monitor *monitor, struct monitor_ledger *le
                         continue;
                 monitor_sockets_destroy_if(monitor, agent, socket_spent, &spent);
         }
+}
+
+/* A shared ledger's record names no agent: one of those that have it stands for them. */
+static struct monitor_agent *agent_of(struct monitor *monitor, const struct monitor_ledger *ledger)
+{
+        struct monitor_agent *agent, *next;
+
+        HASH_ITER (hh, monitor->agents, agent, next)
+                if (budget_of(agent->limits, ledger))
+                        return agent;
+        return NULL;
 }
 
 void monitor_budget_record(struct monitor *monitor, const void *record, size_t size, __s64 boot_to_real_ns)
@@ -361,8 +373,10 @@ void monitor_budget_record(struct monitor *monitor, const void *record, size_t s
         id = told->ledger;
         agent = monitor->by_id[told->agent_id];
         HASH_FIND(hh, monitor->budgets->by_id, &id, sizeof(id), ledger);
+        if (ledger && !agent)
+                agent = agent_of(monitor, ledger);
         if (!ledger || !agent)
-                return; /* both have gone: nobody's budget */
+                return; /* one of them has gone: nobody's budget */
         time_ns = event.time_ns;
         monitor_event_fill(monitor, agent, &event);
         event.time_ns = time_ns;
@@ -378,9 +392,24 @@ void monitor_budget_record(struct monitor *monitor, const void *record, size_t s
         }
         event.window_end_s = window_end(ledger->period, ledger->reading.window);
         event_bus_publish(monitor->bus, &event);
-        if (event.percent == 100)
+        if (event.percent == 100) {
+                ledger->ended = false; /* what was ended before was another window's, or limit's */
                 monitor_budget_exhausted(monitor, ledger);
+        }
         monitor_budgets_flush(monitor);
+}
+
+/*
+ * The first packet that was refused may have been a large one: connections that began since then have used of what it
+ * left, until that was too little for any, or for theirs.
+ */
+static bool goes_on(const struct monitor_ledger *ledger)
+{
+        const struct ledger_reading *reading = &ledger->reading;
+
+        return reading->used != ledger->ended_used &&
+               (reading->used + BUDGET_REFUSED_BYTES > reading->limit + reading->granted ||
+                reading->used == ledger->ticked_used);
 }
 
 void monitor_budgets_tick(struct monitor *monitor, __u64 now_ns)
@@ -391,10 +420,11 @@ void monitor_budgets_tick(struct monitor *monitor, __u64 now_ns)
         monitor_budgets_read(monitor);
         /* The record that tells may be lost: the ledger remembers what it told. */
         HASH_ITER (hh, monitor->budgets->by_id, ledger, next) {
-                if (!(ledger->reading.told & TOLD_100))
+                if (!(ledger->reading.told & TOLD_100) || goes_on(ledger))
                         ledger->ended = false;
-                else
+                if (ledger->reading.told & TOLD_100)
                         monitor_budget_exhausted(monitor, ledger);
+                ledger->ticked_used = ledger->reading.used;
         }
         prune(monitor, now_ns);
 }

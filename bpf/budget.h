@@ -162,8 +162,9 @@ static __always_inline struct bucket *budget_bucket(__u32 id)
 }
 
 /*
- * May a new flow of this set begin? 0, or the reason why not. counts: it is one of those that `rate` counts. Rate, then
- * budgets; a connection that a budget refuses takes no token.
+ * May a new flow of this set begin? 0, or the reason why not. counts: PROTOCOL_TCP or PROTOCOL_UDP when it is one of
+ * those that `rate` counts. Rate, then budgets; a connection that a budget refuses takes no token. A TCP connection
+ * whose answer would be refused hangs, so that it does not begin either.
  */
 __noinline int budget_admit(__u32 set_id, __u64 now_ns, __u32 counts)
 {
@@ -188,7 +189,8 @@ __noinline int budget_admit(__u32 set_id, __u64 now_ns, __u32 counts)
                         __sync_fetch_and_add(&first->arrival_ns, -first->interval_ns);
                 return REASON_RATE_EXCEEDED;
         }
-        if (!budget_spent(NULL, set, DIRECTION_EGRESS, now_ns, bpf_jiffies64()))
+        if (!budget_spent(NULL, set, DIRECTION_EGRESS, now_ns, bpf_jiffies64()) &&
+            (!(counts & PROTOCOL_TCP) || !budget_spent(NULL, set, DIRECTION_INGRESS, now_ns, bpf_jiffies64())))
                 return REASON_NONE;
         if (first)
                 __sync_fetch_and_add(&first->arrival_ns, -first->interval_ns);

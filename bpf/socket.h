@@ -147,7 +147,7 @@ static __noinline int socket_admit(struct bpf_sock_addr *ctx, struct flow *flow)
 
         if (!flow)
                 return REASON_BUDGET_EXHAUSTED;
-        counts = (flow->protocol & (PROTOCOL_TCP | PROTOCOL_UDP)) != 0;
+        counts = flow->protocol & (PROTOCOL_TCP | PROTOCOL_UDP);
         if (flow->protocol == PROTOCOL_UDP && sk) {
                 flows = bpf_sk_storage_get(&udp_peers, sk, 0, BPF_SK_STORAGE_GET_F_CREATE);
                 if (flows && udp_peer_is_live(flows, flow, now_ns))

@@ -289,14 +289,16 @@ void datapath_ledgers_read(struct datapath *datapath, const __u32 *ids, size_t n
 
                 readings[i] = (struct ledger_reading){.charged = ledger ? word_load(&ledger->word) : 0};
         }
-        datapath_leased_all(&datapath->limits);
+        if (n > 1)
+                datapath_leased_all(&datapath->limits);
         for (size_t i = 0; i < n; i++) {
                 const struct ledger *ledger = ledger_of(datapath, ids[i]);
                 __u64 before = readings[i].charged, leased, word;
 
                 if (!ledger)
                         continue;
-                leased = datapath->limits.leased[ids[i]];
+                /* One alone has few sets: all of them would be read for each of an agent's thousand ledgers. */
+                leased = n > 1 ? datapath->limits.leased[ids[i]] : datapath_leased(&datapath->limits, ids[i]);
                 word = word_load(&ledger->word);
                 /* A lease was taken or given back on the way: these two do not fit together. */
                 for (int tries = 0; word != before && tries < TRIES; tries++) {

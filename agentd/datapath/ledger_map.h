@@ -57,10 +57,16 @@ void datapath_ledgers_unclaimed(struct datapath *datapath,
 /* Token buckets: interval and tolerance are set in either case, what was taken stays. */
 int datapath_bucket_get(struct datapath *datapath, const char *key, __u64 interval_ns, __u64 tolerance_ns,
                         __u32 *ret_id);
+/* With the rate that it has now it owes no more than its burst: what a slower one had charged ends with that one. */
+void datapath_bucket_settle(struct datapath *datapath, __u32 id);
 void datapath_bucket_put(struct datapath *datapath, __u32 id);
 
 /* A run of sets for one agent's classes. Their ledgers' sweep ranges are widened. -ENOSPC. */
 int datapath_limits_make(struct datapath *datapath, const struct limit_set *sets, __u16 n, struct datapath_limits *ret);
+/* The run that a former daemon made for this agent, when it is the same: its leases go on, and no second one is needed.
+ * -ENOENT. */
+int datapath_limits_adopt_run(struct datapath *datapath, __u32 agent_id, const struct limit_set *sets, __u16 n,
+                              struct datapath_limits *ret);
 /* When no word leads to them any more (monitor_grace() has passed): leases go back to the ledgers. */
 void datapath_limits_free(struct datapath *datapath, struct datapath_limits limits);
 /*

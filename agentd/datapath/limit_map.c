@@ -8,6 +8,7 @@
  */
 #include <errno.h>
 #include <string.h>
+#include <time.h>
 
 #include "agentd/datapath/internal.h"
 #include "agentd/datapath/ledger_map.h"
@@ -170,6 +171,19 @@ int datapath_bucket_get(struct datapath *datapath, const char *key, __u64 interv
         slot->references++;
         *ret_id = slot->id;
         return 0;
+}
+
+void datapath_bucket_settle(struct datapath *datapath, __u32 id)
+{
+        struct bucket *bucket = &datapath->limits.buckets[id];
+        __u64 arrival_ns = __atomic_load_n(&bucket->arrival_ns, __ATOMIC_ACQUIRE), empty_ns;
+        struct timespec now = {0};
+
+        (void)clock_gettime(CLOCK_BOOTTIME, &now);
+        empty_ns = (__u64)now.tv_sec * NSEC_PER_SEC + (__u64)now.tv_nsec + bucket->tolerance_ns + bucket->interval_ns;
+        while (arrival_ns > empty_ns && !__atomic_compare_exchange_n(&bucket->arrival_ns, &arrival_ns, empty_ns, false,
+                                                                     __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST))
+                ;
 }
 
 void datapath_bucket_put(struct datapath *datapath, __u32 id)

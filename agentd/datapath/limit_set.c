@@ -140,6 +140,37 @@ int datapath_limits_make(struct datapath *datapath, const struct limit_set *sets
         return 0;
 }
 
+/* The daemon before has made the same for this agent, and packets are led there. */
+static bool run_is_same(const struct limit_tables *tables, const struct agent_limits *limits,
+                        const struct limit_set *sets, __u16 n)
+{
+        if (limits->first == 0 || limits->count != n || (__u32)limits->first + n > LIMIT_SETS_MAX)
+                return false;
+        for (__u32 i = 0; i < n; i++)
+                if (tables->set_states[limits->first + i] != SET_FORMER)
+                        return false;
+        return memcmp(&tables->sets[limits->first], sets, n * sizeof(*sets)) == 0;
+}
+
+int datapath_limits_adopt_run(struct datapath *datapath, __u32 agent_id, const struct limit_set *sets, __u16 n,
+                              struct datapath_limits *ret)
+{
+        struct limit_tables *tables = &datapath->limits;
+        const struct agent_entry *entry = &datapath->entries[agent_id];
+
+        for (size_t i = 0; i < ARRAY_SIZE(entry->limits); i++) {
+                const struct agent_limits *limits = &entry->limits[i];
+
+                if (limits->version != WORD_VERSION(entry->word) || limits->version == 0 ||
+                    !run_is_same(tables, limits, sets, n))
+                        continue;
+                memset(&tables->set_states[limits->first], SET_OWN, n * sizeof(tables->set_states[0]));
+                *ret = (struct datapath_limits){.first = limits->first, .count = n};
+                return 0;
+        }
+        return -ENOENT;
+}
+
 void datapath_limits_free(struct datapath *datapath, struct datapath_limits limits)
 {
         struct limit_tables *tables = &datapath->limits;

@@ -21,6 +21,8 @@ enum {
         LEDGERS_PER_FLOW = 8, /* of one direction */
         LEDGER_KEY_MAX = 256,
         BUDGET_CPUS_MAX = 1 << 10,
+        BUDGET_SYN_BYTES = 60,       /* less than this left: no connection can begin */
+        BUDGET_REFUSED_BYTES = 1500, /* nor with less than this, once a packet has been refused in the window */
 };
 
 enum budget_period {

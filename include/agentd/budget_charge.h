@@ -38,15 +38,13 @@
 #endif
 
 enum {
-        LEASE_JIFFIES_MAX = 32,      /* a lease's life: 32 ms to 320 ms, by the kernel's HZ */
-        LEASE_MARGIN_MS = 400,       /* no lease when a window ends within this */
-        LEASE_CHUNK_MAX = 1 << 20,   /* bytes */
-        LEASE_CHUNK_MIN = 1 << 14,   /* below: packets are charged one by one */
-        LEASE_SHARE = 4,             /* each CPU's lease is a quarter of its even part of what is left */
-        BUDGET_TRIES = 32,           /* of a compare-and-swap; some other CPU has got on with each that fails */
-        BUDGET_SYN_BYTES = 60,       /* less than this left: no connection can begin */
-        BUDGET_REFUSED_BYTES = 1500, /* nor with less than this, once a packet has been refused in the window */
-        BUDGET_SWEEP_FAR = 256,      /* sets; a wider sweep is made every so many jiffies only */
+        LEASE_JIFFIES_MAX = 32,    /* a lease's life: 32 ms to 320 ms, by the kernel's HZ */
+        LEASE_MARGIN_MS = 400,     /* no lease when a window ends within this */
+        LEASE_CHUNK_MAX = 1 << 20, /* bytes */
+        LEASE_CHUNK_MIN = 1 << 14, /* below: packets are charged one by one */
+        LEASE_SHARE = 4,           /* each CPU's lease is a quarter of its even part of what is left */
+        BUDGET_TRIES = 32,         /* of a compare-and-swap; some other CPU has got on with each that fails */
+        BUDGET_SWEEP_FAR = 256,    /* sets; a wider sweep is made every so many jiffies only */
         BUDGET_SWEEP_FAR_JIFFIES = 25,
 };
 
