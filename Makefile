@@ -53,7 +53,7 @@ Q            := $(if $(V),,@)
 .DELETE_ON_ERROR:
 .SECONDARY:
 
-.PHONY: all help deps demo test test-unit test-bpf test-e2e test-attacks test-check test-fuzz bench fuzz vmtest format check-format install \
+.PHONY: all help deps demo test test-unit test-bpf test-e2e test-attacks test-check test-fuzz bench fuzz soak vmtest format check-format install \
         uninstall clean sanitized tests-built
 
 all: $(BUILD)/agentd $(BUILD)/agentctl ## build build/agentd and build/agentctl
@@ -163,6 +163,9 @@ test-e2e: all sanitized ## real programs in namespaces, judged at the far end (r
 
 test-attacks: all ## techniques that must not get out (root)
 	@tests/lib/run-suite.sh attacks $(sort $(wildcard tests/attacks/*.bats))
+
+soak: all ## a minute of random edits under traffic; every ledger equals the far end's count (root; SOAK_SECONDS, SOAK_SEED)
+	@BUILD=$(BUILD) SOAK_SECONDS=$${SOAK_SECONDS:-60} bats --tap tests/e2e/soak.bats
 
 test-check: ## house rules: includes go down the floors, no padding, docs' examples parse
 	@tests/lib/run-suite.sh check $(sort $(wildcard tests/check/*.bats))

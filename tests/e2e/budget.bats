@@ -340,6 +340,32 @@ YAML
         until_true eval 'event ".type == \"budget\" and .percent == 100"'
 }
 
+tier3_present() {
+        agentctl status -o json | jq -e '.agents[0].tiers["3"].present'
+}
+
+# The daemon sees the host end of the agent's veth: the programs there charge what no socket of the agent's has sent.
+@test "with tier 3 each packet is charged once, and what the kernel answers for a closed connection as well" {
+        DAEMON_NS=outside
+        in_cgroup "$AGENT_CGROUP" agent tail -f /dev/null 3>&- 4>&- </dev/null &
+        budget_daemon "$(agent_config '{bytes: 100MB, per: total}')"
+        until_true tier3_present
+        far_watch sum 10.20.0.1 10.20.0.3 10.20.0.4 2001:db8:1::1 2001:db8:1::4
+        sender tcp 10.20.0.1 2000000
+        sender tcp 2001:db8:1::1 2000000
+        sender udp 10.20.0.1 1000x100,1501x20,9000x5
+        sender udp 2001:db8:1::1 1000x100,1501x20,9000x5
+        sender gso 10.20.0.4 1000x20
+        sender gso 2001:db8:1::4 1000x20
+        sender icmp 10.20.0.3 1000x20,4000x5
+        used_is_far claude-1 agent/total sum
+        # The far end acknowledges at once and closes later: TIME_WAIT answers that, a socket in no cgroup.
+        in_ns outside ip route change 10.200.1.0/24 dev agent quickack 1
+        in_ns outside ip -6 route replace 2001:db8:200:1::/64 dev agent metric 100 quickack 1
+        sender closes 20 10.20.0.1 2001:db8:1::1
+        used_is_far claude-1 agent/total sum
+}
+
 # The offset of the kernel's wall clock, in nanoseconds; with a number: moves it on by so many seconds.
 kernel_clock() {
         local map

@@ -42,11 +42,11 @@ SLOW='{connections: 60, per: hour, burst: 5}'
 # connections ADDRESS...: how many have begun at the far end, by their SYNs.
 connections_watch() {
         local address
-        in_ns outside nft 'add counter netdev far syns'
+        in_ns outside nft 'add counter netdev far c_syns'
         for address in "$@"; do
                 case $address in
-                *:*) in_ns outside nft "add rule netdev far arrived ip6 daddr $address tcp flags & (syn | ack) == syn counter name syns" ;;
-                *) in_ns outside nft "add rule netdev far arrived ip daddr $address tcp flags & (syn | ack) == syn counter name syns" ;;
+                *:*) in_ns outside nft "add rule netdev far arrived ip6 daddr $address tcp flags & (syn | ack) == syn counter name c_syns" ;;
+                *) in_ns outside nft "add rule netdev far arrived ip daddr $address tcp flags & (syn | ack) == syn counter name c_syns" ;;
                 esac
         done
 }

@@ -17,9 +17,15 @@ SENDER=$TESTS_TOP/tests/lib/sender.py
 
 budget_net_up() {
         gcc -shared -fPIC -o "$BATS_FILE_TMPDIR/clock.so" "$TESTS_TOP/tests/e2e/clock.c" -ldl
-        in_ns agent ethtool -K eth0 tso off tx-udp-segmentation off >/dev/null
-        in_ns outside ethtool -K agent tso off tx-udp-segmentation off >/dev/null
-        in_ns agent ethtool -k eth0 | grep -q '^tx-udp-segmentation: off'
+        local name
+        FAR_DEVICES=
+        for name in "${NET_CLIENTS[@]}"; do
+                in_ns "$name" ethtool -K eth0 tso off tx-udp-segmentation off >/dev/null
+                in_ns outside ethtool -K "$name" tso off tx-udp-segmentation off >/dev/null
+                in_ns "$name" ethtool -k eth0 | grep -q '^tx-udp-segmentation: off'
+                FAR_DEVICES="${FAR_DEVICES:+$FAR_DEVICES, }\"$name\""
+        done
+        export FAR_DEVICES
         background nsenter --net="/run/netns/$ID-outside" "$PYTHON" "$SENDER" sink > "$NET_DIR/sink"
         echo $! >> "$NET_DIR/pids"
         wait_for "$NET_DIR/sink" '^ready'
@@ -28,11 +34,11 @@ budget_net_up() {
 # --- the far end -----------------------------------------------------------------------------------------------------
 
 far_clear() {
-        in_ns outside nft -f - <<'NFT'
+        in_ns outside nft -f - <<NFT
 table netdev far
 delete table netdev far
 table netdev far {
-        chain arrived { type filter hook ingress device "agent" priority -500; }
+        chain arrived { type filter hook ingress devices = { $FAR_DEVICES } priority -500; }
 }
 NFT
         in_ns agent nft -f - <<'NFT'
@@ -44,9 +50,9 @@ table netdev back {
 NFT
 }
 
-# far_rule NAMESPACE TABLE NAME FIELD ADDRESS...
+# far_rule NAMESPACE TABLE NAME FIELD ADDRESS... (Many a name is a word of nft's own, hence c_.)
 far_rule() {
-        local ns=$1 table=$2 name=$3 field=$4 address
+        local ns=$1 table=$2 name=c_$3 field=$4 address
         shift 4
         {
                 echo "add counter netdev $table $name"
@@ -77,7 +83,7 @@ far() {
         {
                 in_ns outside nft -j list counters table netdev far
                 in_ns agent nft -j list counters table netdev back
-        } | jq -s --arg name "$1" --arg what "${2:-bytes}" \
+        } | jq -s --arg name "c_$1" --arg what "${2:-bytes}" \
                 '[.[].nftables[].counter | select(.name == $name) | .[$what]] | if . == [] then error("no such counter") else add end'
 }
 
@@ -96,7 +102,7 @@ far_reset() {
 # it lives.
 budget_daemon() {
         clock "${2:-0}"
-        AGENTD_TEST_CLOCK=$TEST_DIR/clock LD_PRELOAD=$BATS_FILE_TMPDIR/clock.so start_daemon "$1"
+        AGENTD_TEST_CLOCK=$TEST_DIR/clock LD_PRELOAD=$BATS_FILE_TMPDIR/clock.so start_daemon "$1" "${DAEMON_NS:-host}"
 }
 
 clock() {
@@ -113,14 +119,14 @@ sender() {
         in_agent "$PYTHON" "$SENDER" "$@"
 }
 
-# sender_start FILE WORDS...: in the background, its lines in $TEST_DIR/FILE; SENDER_PID.
+# sender_start FILE WORDS...: in the background, its lines in $TEST_DIR/FILE; SENDER_PID. In the namespace SENDER_NS.
 sender_start() {
         local file=$TEST_DIR/$1
         shift
         : > "$file"
         # shellcheck disable=SC2016
         background bash -c 'echo $$ > "$1/cgroup.procs" && shift && exec "$@"' - "$CGROUP_ROOT$AGENT_CGROUP" \
-                nsenter --net="/run/netns/$ID-agent" "$PYTHON" "$SENDER" "$@" > "$file" 2>&1
+                nsenter --net="/run/netns/$ID-${SENDER_NS:-agent}" "$PYTHON" "$SENDER" "$@" > "$file" 2>&1
         SENDER_PID=$!
 }
 

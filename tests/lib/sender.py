@@ -7,11 +7,15 @@
     sender.py flows COUNT ADDRESS...                    a new socket for each datagram, to each address in turn
     sender.py connects COUNT ADDRESS...                 TCP connections, closed at once
     sender.py fastopen COUNT ADDRESS...                 the same by sendto(MSG_FASTOPEN)
+    sender.py closes COUNT ADDRESS...                   TCP connections that send and close, and are not there for the
+                                                        other's end: the kernel answers it
     sender.py rounds COUNT ADDRESS...                   datagrams of one connected socket by sendto() to each address in turn
     sender.py tries SECONDS ADDRESS                     flows as fast as they go; "ok=N refused=N seconds=S"
     sender.py tcp ADDRESS BYTES                         bulk: connects, sends, half-closes, waits for the other's end
     sender.py fetch ADDRESS BYTES                       bulk the other way: asks the sink for so many bytes
     sender.py listen ADDRESS SIZE COUNT                 UDP: says hello, counts what comes back until COUNT or a second of quiet
+    sender.py soak KIND ADDRESS SEED                    sends in bursts until SIGTERM, whatever is refused, and ends with every
+                                                        connection finished; KIND: tcp, udp, icmp or mix
     sender.py sink                                      the far end: TCP on 7100 (swallows; "send N\n" is answered with N
                                                         bytes), UDP on 7100 ("send SIZE COUNT")
 
@@ -20,6 +24,8 @@ Without COUNT a size is sent until it is refused. A line for each thing done, as
 """
 import errno
 import os
+import random
+import signal
 import socket
 import struct
 import sys
@@ -110,6 +116,15 @@ def flows(count, addresses):
                 result = name_of(error)
         tally[result] = tally.get(result, 0) + 1
     say(" ".join(f"{name}={n}" for name, n in sorted(tally.items())))
+
+
+def closes(count, addresses):
+    for i in range(count):
+        address = addresses[i % len(addresses)]
+        with socket.socket(family_of(address), socket.SOCK_STREAM) as sock:
+            sock.connect((address, PORT))
+            sock.sendall(bytes(1000))
+    say("closed")
 
 
 def rounds(count, addresses):
@@ -217,6 +232,70 @@ def listen(address, size, count):
         say(f"got={got}")
 
 
+class Soak:
+    """Traffic of one kind, of random sizes, with a pause of some milliseconds between bursts."""
+
+    def __init__(self, kind, address, seed):
+        self.kind, self.address = kind, address
+        self.random = random.Random(seed)
+        self.stopped = False
+        self.sent = self.refused = 0
+        # Blocked, and asked for in each pause.
+        signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])
+        self.sockets = {}
+
+    def pause(self, milliseconds):
+        if signal.sigtimedwait([signal.SIGTERM], milliseconds / 1000):
+            self.stopped = True
+
+    def socket(self, kind):
+        if kind not in self.sockets:
+            family = family_of(self.address)
+            if kind == "icmp":
+                protocol = socket.IPPROTO_ICMPV6 if family == socket.AF_INET6 else socket.IPPROTO_ICMP
+                self.sockets[kind] = socket.socket(family, socket.SOCK_DGRAM, protocol)
+            else:
+                self.sockets[kind] = socket.socket(family, socket.SOCK_DGRAM)
+        return self.sockets[kind]
+
+    def datagrams(self, kind):
+        sock = self.socket(kind)
+        for sequence in range(self.random.randint(1, 30)):
+            payload = self.random.choice((1, 100, 1000, 1400, self.random.randint(1, 6000)))
+            head = b""
+            if kind == "icmp":
+                head = struct.pack("!BBHHH", 128 if ":" in self.address else 8, 0, 0, 0, sequence)
+            try:
+                sock.sendto(head + bytes(payload), (self.address, 0 if kind == "icmp" else SILENT))
+                self.sent += 1
+            except PermissionError:
+                self.refused += 1
+
+    def connection(self):
+        with socket.socket(family_of(self.address), socket.SOCK_STREAM) as sock:
+            sock.settimeout(60)
+            try:
+                sock.connect((self.address, PORT))
+            except PermissionError:
+                self.refused += 1
+                return
+            sock.sendall(bytes(self.random.randint(1, 1500000)))
+            sock.shutdown(socket.SHUT_WR)
+            while sock.recv(65536):
+                pass
+            self.sent += 1
+
+    def run(self):
+        while not self.stopped:
+            kind = self.random.choice(("tcp", "udp", "udp", "icmp")) if self.kind == "mix" else self.kind
+            if kind == "tcp":
+                self.connection()
+            else:
+                self.datagrams(kind)
+            self.pause(self.random.randint(1, 8))
+        say(f"sent={self.sent} refused={self.refused}")
+
+
 def swallow(connection):
     with connection:
         try:
@@ -274,6 +353,8 @@ def main():
         flows(int(words[0]), words[1:])
     elif action in ("connects", "fastopen"):
         connects(int(words[0]), words[1:], action == "fastopen")
+    elif action == "closes":
+        closes(int(words[0]), words[1:])
     elif action == "rounds":
         rounds(int(words[0]), words[1:])
     elif action == "tries":
@@ -284,6 +365,8 @@ def main():
         fetch(words[0], int(words[1]))
     elif action == "listen":
         listen(words[0], int(words[1]), int(words[2]))
+    elif action == "soak":
+        Soak(words[0], words[1], int(words[2])).run()
     elif action == "sink":
         sink()
     else:
