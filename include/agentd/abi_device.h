@@ -9,8 +9,8 @@
 enum {
         DEVICES_MAX = 4096,
         DEVICE_SLOTS_MAX = 2 * DEVICES_MAX,
-        DEVICE_PLACES = 1 << 16, /* by the last bits of the ifindex */
-        DEVICE_LINES_MAX = 1024, /* 1 .. DEVICE_LINES_MAX - 1; 0: none */
+        DEVICE_PLACES = 1 << 16,  /* by the last bits of the ifindex */
+        DEVICE_LINES_MAX = 1024,  /* 1 .. DEVICE_LINES_MAX - 1; 0: none */
         DEVICE_ADDRESSES_MAX = 8, /* of the agent, on this link */
         DEVICE_GATEWAYS_MAX = 8,
 };
