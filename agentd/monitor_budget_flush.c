@@ -7,6 +7,7 @@
  * this process is killed, so that interval is what a crash of the whole host may lose, no more.
  */
 #include <errno.h>
+#include <stdint.h>
 #include <string.h>
 #include <sys/timerfd.h>
 #include <time.h>
@@ -52,11 +53,15 @@ __u64 monitor_budget_utc(struct monitor *monitor)
 
 /*
  * Does what was used move to the window of now? Only when the clock itself has gone back: a ledger that is ahead for
- * another reason (a host that booted with an old clock, and remembers) waits for the clock to be set right.
+ * another reason (a host that booted with an old clock, and remembers) waits for the clock to be set right. A step
+ * forwards that is longer than a ledger's word can tell (3.7 years of hours: a host without a clock of its own) looks
+ * to the kernel like one back.
  */
 static bool step_carries(enum budget_period period, __u64 before_s, __u64 now_s)
 {
-        return before_s > now_s && window_number(period, before_s) - window_number(period, now_s) >= 2;
+        __s64 ahead = (__s64)window_number(period, before_s) - (__s64)window_number(period, now_s);
+
+        return ahead >= 2 || ahead < INT16_MIN + 1;
 }
 
 static void ledger_read(struct monitor *monitor, struct monitor_ledger *ledger)
@@ -85,8 +90,7 @@ int monitor_budget_restore(struct monitor *monitor, struct monitor_ledger *ledge
         struct stored_ledger stored;
         int r;
 
-        if (budgets->start_step_ns < 0 &&
-            step_carries(ledger->period, now_s + (__u64)-budgets->start_step_ns / NSEC_PER_SEC, now_s))
+        if (step_carries(ledger->period, MAX((__s64)now_s - budgets->start_step_ns / (__s64)NSEC_PER_SEC, 0ll), now_s))
                 (void)datapath_ledger_carry(monitor->datapath, ledger->id);
         if (budgets->keeper) {
                 r = ledger_keeper_get(budgets->keeper, ledger->key, &stored);

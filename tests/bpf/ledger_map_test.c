@@ -146,6 +146,7 @@ static void buckets_keep_what_was_taken(void **state)
         struct bpf_world *world = *state;
         struct bucket *bucket;
         __u32 id = 0, again = 0;
+        __u64 before_ns;
 
         if (!world)
                 skip();
@@ -167,6 +168,14 @@ static void buckets_keep_what_was_taken(void **state)
         bucket = &ledger_tables(world)->buckets[id];
         assert_int_equal(bucket->arrival_ns, 10500);
         assert_int_equal(bucket->interval_ns, 1000);
+
+        /* a faster rate owes its own burst at most */
+        datapath_bucket_settle(world->datapath, id);
+        assert_int_equal(bucket->arrival_ns, 10500);
+        bucket->arrival_ns = ~0ull >> 1;
+        before_ns = scene_now_ns();
+        datapath_bucket_settle(world->datapath, id);
+        assert_in_range(bucket->arrival_ns, before_ns + 10000, scene_now_ns() + 10000);
 
         datapath_bucket_put(world->datapath, id);
         assert_false(ledger_bucket_take(bucket, 1ull << 60)); /* nobody's: refuses */

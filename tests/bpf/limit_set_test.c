@@ -152,7 +152,8 @@ static void note_key(void *context, const char *key, const struct ledger_reading
 static void a_new_daemon_finds_what_was_used(void **state)
 {
         struct bpf_world *world = *state;
-        struct datapath_limits limits, fresh;
+        struct datapath_limits limits, fresh, adopted;
+        struct limit_set former[2] = {0};
         __u32 kept, dropped, reached, kept_bucket, dropped_bucket, id;
         struct bpf_policy *policy;
         __u64 unclaimed[2] = {0};
@@ -184,6 +185,8 @@ static void a_new_daemon_finds_what_was_used(void **state)
         ledger_lease_put(world, 0, limits.first + 2u, DIRECTION_EGRESS, 50);
         assert_int_equal(ledger_read(world, kept).charged, 650);
 
+        former[0].ledgers[0][0] = (__u16)reached;
+        former[1].ledgers[0][0] = (__u16)kept;
         assert_int_equal(bpf_world_reopen(world), 0);
         assert_int_equal(datapath_ledger_get(world->datapath, "kept", PERIOD_DAY, 0, 1000, &id, &made), 0);
         assert_int_equal(id, kept);
@@ -192,6 +195,18 @@ static void a_new_daemon_finds_what_was_used(void **state)
         assert_int_equal(datapath_ledger_get(world->datapath, "kept", PERIOD_HOUR, 0, 1000, &id, &made), -EINVAL);
         assert_int_equal(datapath_bucket_get(world->datapath, "kept", 1, 1, &id), 0);
         assert_int_equal(id, kept_bucket);
+
+        /* a run that the new one would make alike for the agent goes on, and only such a one */
+        former[1].ledgers[0][1] = 1;
+        assert_int_equal(datapath_limits_adopt_run(world->datapath, SCENE_AGENT, former, 2, &adopted), -ENOENT);
+        former[1].ledgers[0][1] = 0;
+        assert_int_equal(datapath_limits_adopt_run(world->datapath, SCENE_AGENT, former, 1, &adopted), -ENOENT);
+        assert_int_equal(datapath_limits_adopt_run(world->datapath, SCENE_AGENT, former, 2, &adopted), 0);
+        assert_int_equal(adopted.first, limits.first);
+        for (__u32 i = 0; i < 3; i++)
+                assert_int_equal(ledger_tables(world)->set_states[limits.first + i], i < 2 ? SET_OWN : SET_FORMER);
+        assert_int_equal(datapath_limits_adopt_run(world->datapath, SCENE_AGENT, former, 2, &adopted), -ENOENT);
+        memset(&ledger_tables(world)->set_states[limits.first], SET_FORMER, 2);
 
         /* nothing of the old one's is given out before the sweep */
         fresh = ledger_sets(world, (struct limit_set[]){{.agent_id = 1}, {.ledgers = {{(__u16)kept}}}}, 2);
@@ -381,7 +396,8 @@ static void a_packet_is_charged_to_what_was_made(void **state)
 struct sender {
         struct bpf_world *world;
         __u32 cpu, set;
-        __u64 sent, refused;
+        _Atomic __u64 sent;
+        __u64 refused;
         atomic_bool *stop;
 };
 
@@ -443,13 +459,18 @@ static void the_sum_is_exact_while_everything_moves(void **state)
                 /* just what is used: senders stop there, and go on when it rises again */
                 datapath_ledger_set_limit(world->datapath, shared, MAX(read.used, 1ull));
                 others = ledger_sets(world, &sets[round % SENDERS], 1);
-                assert_true(ledger_read(world, shared).used <= ledger_read(world, shared).charged);
+                read = ledger_read(world, shared);
+                assert_true(read.used <= read.charged);
                 datapath_limits_free(world->datapath, others);
                 datapath_ledger_set_limit(world->datapath, own[round % SENDERS], 1ull << 39);
                 datapath_ledger_set_limit(world->datapath, own[round % SENDERS], 1ull << 40);
                 assert_int_equal(datapath_ledger_grant(world->datapath, shared, 1), 0);
                 datapath_ledger_set_limit(world->datapath, shared, 1ull << 40);
         }
+        /* on a busy machine one may not have begun yet */
+        for (__u32 i = 0; i < SENDERS; i++)
+                while (atomic_load(&senders[i].sent) == 0)
+                        sched_yield();
         atomic_store(&stop, true);
         for (__u32 i = 0; i < SENDERS; i++) {
                 assert_int_equal(pthread_join(threads[i], NULL), 0);

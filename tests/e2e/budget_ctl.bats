@@ -30,6 +30,7 @@ policies:
       - {cidr: 203.0.113.0/24}
     budget:
       - {bytes: ${DAY:-100000}, per: day}
+      ${HOURLY:+- $HOURLY}
       - {bytes: 1MiB, per: month, direction: both}
       - {bytes: 200000, per: total, shared: true}
 agents:
@@ -223,6 +224,59 @@ print("other", other.recv(6), flush=True)
         budget bulk/week '.used <= 4000'
 }
 
+@test "on_exhausted: reset ends those too who used up what a large packet had left" {
+        file=$(budget_config)
+        sed -i 's/{bytes: 4000, per: week}/{bytes: 30000, per: week, on_exhausted: reset}/' "$file"
+        start_daemon "$file"
+        bulk() {
+                in_agent "$PYTHON" -c '
+import socket
+try:
+    s = socket.create_connection(("10.20.0.7", 5432), 5)
+    s.settimeout(30)
+    while True:
+        s.send(bytes(1 << 16))
+except OSError as error:
+    print(error.strerror or error)
+'
+        }
+        # Each ends with an error, none by its own patience; those that come too late do not begin.
+        for _ in 1 2 3 4 5 6; do
+                run bulk
+                echo "$output"
+                assert_match "$output" '^(Software caused connection abort|Operation not permitted)$'
+        done
+        assert_equal "$output" 'Operation not permitted'
+        budget bulk/week '.left < 1500'
+}
+
+@test "a budget that agents share tells of 80 % and 100 %" {
+        file=$(budget_config)
+        sed -i 's/bytes: 200000, per: total/bytes: 10000, per: total/' "$file"
+        start_daemon "$file"
+        send 203.0.113.9 1000 8
+        wait_event '"scope":"shared/total","used":8000,"limit":10000,"percent":80'
+        send 203.0.113.9 1000 3
+        wait_event '"scope":"shared/total","used":10000,"limit":10000,"percent":100'
+        event '.type == "budget" and .scope == "shared/total" and (.agent | test("^claude-[12]$"))'
+}
+
+@test "a TCP connection whose answer would not be let in fails at once" {
+        file=$(budget_config)
+        sed -i 's/{bytes: 4000, per: week}/{bytes: 50, per: week, direction: ingress}/' "$file"
+        start_daemon "$file"
+        run in_agent "$PYTHON" -c '
+import socket
+socket.create_connection(("10.20.0.7", 5432), 5)
+'
+        assert_match "$output" 'PermissionError: .*Operation not permitted'
+        wait_event '"reason":"budget_exhausted".*"rule":"bulk"'
+        # Who expects no answer may send.
+        recorder_mark agent
+        send 10.20.0.7 1000
+        assert_arrived 10.20.0.7 udp 9
+}
+
 @test "an edit of the policy keeps what was used, and the limit acts at once" {
         start_daemon "$(budget_config)"
         send 10.20.0.7 1000 3
@@ -404,6 +458,26 @@ start_with_clock() {
         budget bulk/week '.used >= 3000'
 }
 
+@test "a clock that is set right by years ends the windows that it had begun" {
+        # Hours are counted modulo 2^16: this many look like 25536 back.
+        step=$((40000 * 3600))
+        start_with_clock -$((step - 1))
+        HOURLY='{bytes: 5000, per: hour}' budget_config > /dev/null
+        agentctl reload
+        send 10.20.0.7 1000 3
+        budget agent/hour '.used == 3000'
+        clock 0
+        # What was used counts in the hour of now, and ends with it.
+        until_true budget agent/hour '(.window_start | fromdateiso8601) <= now and (.window_end | fromdateiso8601) > now'
+        budget agent/hour '.used == 0 or .used == 3000'
+        clock 3600
+        until_true budget agent/hour '(.window_start | fromdateiso8601) > now - 1 and .used == 0'
+        recorder_mark agent
+        send 10.20.0.7 1000
+        assert_arrived 10.20.0.7 udp 9
+        budget agent/hour '.used == 1000'
+}
+
 # many_config BURST: ten agents with a thousand limited rules each, which is more than half of what the kernel's table
 # of sets can hold.
 many_config() {
@@ -437,6 +511,12 @@ YAML
         assert_equal "$(agentctl status -o json | jq .generation)" "$generation"
         agentctl budget show many-1 -o json | jq -e '.[0] | .limit == 100000 and .used == 2000'
         send 10.20.0.7 1000
+        agentctl budget show many-1 -o json | jq -e '.[0] | .used == 3000'
+        # A new daemon goes on with the sets of the old one: nobody is denied meanwhile for want of others.
+        daemon_stop KILL
+        start_daemon "$(many_config 5)"
+        agentctl wait many-10
+        refute_match "$(cat "$TEST_DIR/daemon.log")" 'cannot hold'
         agentctl budget show many-1 -o json | jq -e '.[0] | .used == 3000'
         # What changes no set needs no room.
         DAY=50000 many_config 6

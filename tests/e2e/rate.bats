@@ -160,6 +160,16 @@ connections_watch() {
         assert_equal "$output" "ok=10"
 }
 
+@test "a faster rate owes nothing at the slower one's pace" {
+        start_daemon "$(rate_config "$SLOW")"
+        run sender connects 7 10.20.1.1
+        assert_equal "$output" "EPERM=2 ok=5"
+        rate_config '{connections: 1000, per: second, burst: 1000}' > /dev/null
+        agentctl reload
+        run sender tries 2 10.20.1.1
+        assert_match "$output" '^ok=[1-9][0-9]+ '
+}
+
 @test "kill -9 gives no tokens back, and the rate holds with no daemon" {
         start_daemon "$(rate_config "$SLOW")"
         run sender connects 4 10.20.1.1
