@@ -13,6 +13,7 @@
 #include <sys/resource.h>
 #include <sys/stat.h>
 
+#include "agentd/monitor_guard.h"
 #include "agentd/policy/report.h"
 #include "agentd/util/cleanup.h"
 #include "agentd/util/log.h"
@@ -196,6 +197,7 @@ static void events_target_set(struct daemon *daemon, const char *target)
 int daemon_reload(struct daemon *daemon, struct monitor_error *error, json_t **ret_errors, json_t **ret_result)
 {
         struct diagnostics diagnostics = {};
+        struct monitor_error guard_error = {};
         struct config *config = NULL;
         __u32 old_generation = datapath_generation(daemon->monitor->datapath);
         json_t *changes = NULL;
@@ -211,7 +213,15 @@ int daemon_reload(struct daemon *daemon, struct monitor_error *error, json_t **r
                                daemon->config_path);
                 *ret_errors = report_diagnostics_json(&diagnostics);
         } else {
-                r = monitor_apply(daemon->monitor, config, error, &changes);
+                r = monitor_guards_check(daemon->monitor, config, error);
+                if (r < 0)
+                        config_free(config);
+                else
+                        r = monitor_apply(daemon->monitor, config, error, &changes);
+                /* A guard that cannot be attached is tried again, and `status` tells: agents are served all the same.
+                 */
+                if (r == 0 && monitor_guards_apply(daemon->monitor, &guard_error) < 0)
+                        log_error("%s", guard_error.text);
                 if (r == 0)
                         events_target_set(daemon, daemon->monitor->config->config->daemon.events);
         }
@@ -363,6 +373,11 @@ static int daemon_open(struct daemon *daemon, struct config *config, struct moni
                 return r;
         }
         config = daemon->monitor->config->config;
+        r = monitor_guards_check(daemon->monitor, config, error);
+        if (r == 0)
+                r = monitor_guards_apply(daemon->monitor, error);
+        if (r < 0)
+                return r;
         {
                 size_t bad = 0;
 

@@ -10,6 +10,7 @@
 #include <string.h>
 #include <time.h>
 
+#include "agentd/monitor_guard.h"
 #include "agentd/util/cleanup.h"
 #include "agentd/util/log.h"
 
@@ -100,6 +101,7 @@ static void on_tick(uv_timer_t *timer)
         monitor_names_tick(monitor, now_ns);
         monitor_retire(monitor, now_ns);
         monitor_events_lost(monitor);
+        monitor_guards_tick(monitor, now_ns);
         HASH_ITER (hh, monitor->agents, agent, next) {
                 agent->discoveries = 0;
                 if (agent->listeners)
@@ -254,6 +256,7 @@ void monitor_free(struct monitor *monitor)
         if (!monitor)
                 return;
         monitor_budgets_end(monitor);
+        monitor_guards_free(monitor);
         if (monitor->dns)
                 dns_supervisor_free(monitor->dns);
         HASH_ITER (hh, monitor->agents, agent, next_agent)

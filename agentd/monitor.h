@@ -65,6 +65,7 @@ struct monitor_listener {
 
 struct monitor_devices;
 struct monitor_device_watch;
+struct monitor_guards;
 
 /* What a policy `required:` and has not got. */
 enum monitor_unmet { UNMET_NOTHING = 0, UNMET_WAITING, UNMET_DEVICE_GUARD, UNMET_LSM };
@@ -122,6 +123,7 @@ struct monitor {
         struct monitor_settling *settlings;
         struct monitor_budgets *budgets;
         struct monitor_device_watch *device_watch;
+        struct monitor_guards *guards; /* guarded parents; NULL: none yet. See monitor_guard.h */
 };
 
 struct monitor_options {

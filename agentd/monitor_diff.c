@@ -116,6 +116,24 @@ static void policy_change_add(json_t *changes, const struct policy *old, const s
         (void)change_add(changes, "policy", new->name, "changed", detail[0] ? detail + 2 : "other settings changed");
 }
 
+static const struct guard_spec *guard_find(const struct config *config, const char *cgroup)
+{
+        for (size_t i = 0; i < config->n_guards; i++)
+                if (strcmp(config->guards[i].cgroup, cgroup) == 0)
+                        return &config->guards[i];
+        return NULL;
+}
+
+static void guard_changes_add(json_t *changes, const struct config *old, const struct config *new)
+{
+        for (size_t i = 0; i < new->n_guards; i++)
+                if (!guard_find(old, new->guards[i].cgroup))
+                        (void)change_add(changes, "guard", new->guards[i].cgroup, "added", "");
+        for (size_t i = 0; i < old->n_guards; i++)
+                if (!guard_find(new, old->guards[i].cgroup))
+                        (void)change_add(changes, "guard", old->guards[i].cgroup, "removed", "");
+}
+
 const struct agent_spec *monitor_agent_spec(const struct config *config, const char *name)
 {
         for (size_t i = 0; i < config->n_agents; i++)
@@ -174,6 +192,7 @@ json_t *monitor_diff(struct monitor *monitor, const struct config *new)
         for (size_t i = 0; i < old->n_agents; i++)
                 if (!monitor_agent_spec(new, old->agents[i].name))
                         (void)change_add(changes, "agent", old->agents[i].name, "removed", "");
+        guard_changes_add(changes, old, new);
         if (!monitor_dns_equal(&old->dns, &new->dns))
                 (void)change_add(changes, "setting", "dns", "changed", "");
         if (!text_equal(old->daemon.events, new->daemon.events))

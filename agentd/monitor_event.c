@@ -10,6 +10,7 @@
 
 #include "agentd/event/decode.h"
 #include "agentd/monitor.h"
+#include "agentd/monitor_guard.h"
 #include "agentd/util/cleanup.h"
 #include "agentd/util/log.h"
 
@@ -90,6 +91,12 @@ static void on_verdict(void *context, const void *data, size_t size)
                         (void)snprintf(event.rule, sizeof(event.rule), "%s", rule->id);
         }
         event.audit = record->action == VERDICT_ALLOW;
+        if (record->hook == HOOK_GUARD) {
+                const char *path = monitor_guard_path_of(monitor, record->cgroup_id);
+
+                if (path)
+                        (void)snprintf(event.detail, sizeof(event.detail), "no agent: %.230s", path);
+        }
         event_bus_publish(monitor->bus, &event);
 }
 

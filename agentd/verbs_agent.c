@@ -8,7 +8,9 @@
 
 #include "agentd/daemon.h"
 #include "agentd/datapath/device.h"
+#include "agentd/datapath/guard.h"
 #include "agentd/monitor_budget.h"
+#include "agentd/monitor_guard.h"
 #include "agentd/util/cleanup.h"
 #include "agentd/util/macro.h"
 #include "agentd/version.h"
@@ -173,6 +175,9 @@ static json_t *problems_find(struct daemon *daemon, const struct event_statistic
         HASH_ITER (hh, daemon->monitor->agents, agent, next)
                 if (agent->broken)
                         problem_add(problems, "agent '%s': %s", agent->name, agent->detail);
+        for (const struct monitor_guard *guard = monitor_guards(daemon->monitor); guard; guard = guard->next)
+                if (guard->broken)
+                        problem_add(problems, "guard '%s': %s", guard->path, guard->detail);
         n = datapath_usage(daemon->monitor->datapath, usage, ARRAY_SIZE(usage));
         for (size_t i = 0; i < n; i++)
                 if (usage[i].entries >= usage[i].capacity / 10 * 9)
@@ -197,6 +202,29 @@ static json_t *problems_find(struct daemon *daemon, const struct event_statistic
                 problem_add(problems, "%llu events could not be written to '%s'", (unsigned long long)events->lost_sink,
                             daemon->events_target);
         return problems;
+}
+
+/* Guarded parents, and what they have refused. */
+static json_t *guards_to_json(struct daemon *daemon)
+{
+        __u64 now_ns = monitor_now();
+        json_t *list = json_array();
+
+        for (const struct monitor_guard *guard = monitor_guards(daemon->monitor); guard; guard = guard->next) {
+                json_t *id = guard->cgroup_id ? json_integer((json_int_t)guard->cgroup_id) : json_null();
+                json_t *verified = guard->verified_ns
+                                           ? json_integer((json_int_t)((now_ns - guard->verified_ns) / NSEC_PER_SEC))
+                                           : json_null();
+
+                (void)json_array_append_new(list, json_pack("{s:s,s:o,s:s,s:s,s:o}", "cgroup", guard->path, "cgroup_id",
+                                                            id, "state",
+                                                            guard->broken      ? "broken"
+                                                            : guard->cgroup_id ? "guarding"
+                                                                               : "waiting",
+                                                            "detail", guard->detail, "verified_s", verified));
+        }
+        return json_pack("{s:I,s:o}", "denied", (json_int_t)datapath_guard_denied(daemon->monitor->datapath), "parents",
+                         list);
 }
 
 /* Where budgets are remembered. */
@@ -229,25 +257,26 @@ void verb_status(void *context, struct control_request *request, const json_t *a
                 total += events.total[i];
         problems = problems_find(daemon, &events);
 
-        control_reply(
-                request,
-                json_pack("{s:s,s:i,s:I,s:I,s:s,s:s,s:b,s:o,"
-                          "s:[{s:i,s:s,s:b,s:s},{s:i,s:s,s:b,s:s},{s:i,s:s,s:b,s:s},{s:i,s:s,s:b,s:s}],"
-                          "s:{s:i,s:i},s:{s:s,s:I,s:I,s:I,s:I},s:o,s:o}",
-                          "version", AGENTD_VERSION, "pid", (int)getpid(), "uptime_s",
-                          (json_int_t)((monitor_now() - daemon->monitor->started_ns) / NSEC_PER_SEC), "generation",
-                          (json_int_t)datapath_generation(daemon->monitor->datapath), "kernel", name.release, "config",
-                          daemon->config_path, "healthy", (int)(json_array_size(problems) == 0), "problems", problems,
-                          "tiers", "tier", 1, "name", "system calls", "present", 1, "detail",
-                          monitor_unix_missing(daemon->monitor, missing, sizeof(missing)), "tier", 2, "name", "packets",
-                          "present", 1, "detail", "", "tier", 3, "name", "veth", "present", 1, "detail",
-                          datapath_device_tcx(daemon->monitor->datapath) ? "tcx" : "clsact", "tier", 4, "name",
-                          "socket creation (LSM)", "present", (int)lsm, "detail", lsm ? "" : lsm_detail, "dns", "pid",
-                          (int)dns_supervisor_pid(daemon->monitor->dns), "restarts",
-                          (int)dns_supervisor_restarts(daemon->monitor->dns), "events", "target", daemon->events_target,
-                          "total", (json_int_t)total, "lost_ring", (json_int_t)events.lost_ring, "lost_sink",
-                          (json_int_t)events.lost_sink, "lost_subscribers", (json_int_t)events.lost_subscribers,
-                          "state", state_to_json(daemon), "agents", all_agents(daemon, false)));
+        control_reply(request,
+                      json_pack("{s:s,s:i,s:I,s:I,s:s,s:s,s:b,s:o,"
+                                "s:[{s:i,s:s,s:b,s:s},{s:i,s:s,s:b,s:s},{s:i,s:s,s:b,s:s},{s:i,s:s,s:b,s:s}],"
+                                "s:{s:i,s:i},s:{s:s,s:I,s:I,s:I,s:I},s:o,s:o,s:o}",
+                                "version", AGENTD_VERSION, "pid", (int)getpid(), "uptime_s",
+                                (json_int_t)((monitor_now() - daemon->monitor->started_ns) / NSEC_PER_SEC),
+                                "generation", (json_int_t)datapath_generation(daemon->monitor->datapath), "kernel",
+                                name.release, "config", daemon->config_path, "healthy",
+                                (int)(json_array_size(problems) == 0), "problems", problems, "tiers", "tier", 1, "name",
+                                "system calls", "present", 1, "detail",
+                                monitor_unix_missing(daemon->monitor, missing, sizeof(missing)), "tier", 2, "name",
+                                "packets", "present", 1, "detail", "", "tier", 3, "name", "veth", "present", 1,
+                                "detail", datapath_device_tcx(daemon->monitor->datapath) ? "tcx" : "clsact", "tier", 4,
+                                "name", "socket creation (LSM)", "present", (int)lsm, "detail", lsm ? "" : lsm_detail,
+                                "dns", "pid", (int)dns_supervisor_pid(daemon->monitor->dns), "restarts",
+                                (int)dns_supervisor_restarts(daemon->monitor->dns), "events", "target",
+                                daemon->events_target, "total", (json_int_t)total, "lost_ring",
+                                (json_int_t)events.lost_ring, "lost_sink", (json_int_t)events.lost_sink,
+                                "lost_subscribers", (json_int_t)events.lost_subscribers, "state", state_to_json(daemon),
+                                "guard", guards_to_json(daemon), "agents", all_agents(daemon, false)));
 }
 
 json_t *agents_to_json(struct daemon *daemon)

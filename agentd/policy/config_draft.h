@@ -129,8 +129,7 @@ enum config_key_flag {
         KEY_REQUIRED = 1,
         KEY_MAIN_ONLY = 2,   /* not in an included file */
         KEY_MAY_BE_NULL = 4, /* no value is as good as no key */
-        KEY_UNSUPPORTED = 8, /* checked, and then refused: this build does not enforce it */
-        KEY_HIDDEN = 16,     /* not proposed to anybody: its reader refuses it with the reason */
+        KEY_HIDDEN = 8,      /* not proposed to anybody: its reader refuses it with the reason */
 };
 
 struct config_word {

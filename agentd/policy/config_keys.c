@@ -238,20 +238,52 @@ static void read_version(struct loader *loader, const struct config_key *key, co
                 loader_error(loader, node, "version '%.64s' is not known to this build; expected 1", text);
 }
 
-static void check_guard(struct loader *loader, const struct config_key *key, const struct yaml_node *node, void *target)
+/* guard: */
+enum { GUARDS_MAX = 64 };
+
+static bool same_cgroup(const char *a, const char *b)
 {
-        config_read_cgroup(loader, key, node, NULL);
+        return strcmp(a + strspn(a, "/"), b + strspn(b, "/")) == 0;
 }
 
-static const struct config_key guard_item = {"guard", check_guard};
+static void read_guard(struct loader *loader, const struct config_key *key, const struct yaml_node *node, void *target)
+{
+        struct config *config = target;
+        struct guard_spec guard = {.place = loader_place(loader, node)}, *guards;
+        struct config_key cgroup = *key;
+
+        cgroup.offset = offsetof(struct guard_spec, cgroup);
+        config_read_cgroup(loader, &cgroup, node, &guard);
+        if (!guard.cgroup)
+                return;
+        if (strpbrk(guard.cgroup, "*?["))
+                loader_error(loader, node, "'%.128s' is a glob; name the parent itself, all below it is guarded",
+                             guard.cgroup);
+        for (size_t i = 0; i < config->n_guards; i++)
+                if (same_cgroup(config->guards[i].cgroup, guard.cgroup))
+                        loader_error(loader, node, "'%.128s' is guarded already, in line %u; remove one of them",
+                                     guard.cgroup, config->guards[i].place.line);
+        if (config->n_guards >= GUARDS_MAX)
+                loader_error(loader, node, "more than %d guarded cgroups; name a parent that they have in common",
+                             GUARDS_MAX);
+        guards = reallocarray(config->guards, config->n_guards + 1, sizeof(*guards));
+        if (!guards) {
+                loader->no_memory = true;
+                free(guard.cgroup);
+                return;
+        }
+        config->guards = guards;
+        guards[config->n_guards++] = guard;
+}
+
+static const struct config_key guard_item = {"guard", read_guard};
 
 static const struct config_key top_keys[] = {
         {"version", read_version, .flags = KEY_REQUIRED, .example = "1"},
         {"daemon", config_read_schema, offsetof(struct config, daemon), &daemon_schema,
          .flags = KEY_MAIN_ONLY | KEY_MAY_BE_NULL},
         {"dns", read_dns, .flags = KEY_MAIN_ONLY | KEY_MAY_BE_NULL},
-        {"guard", config_read_each, .argument = &guard_item,
-         .flags = KEY_MAIN_ONLY | KEY_MAY_BE_NULL | KEY_UNSUPPORTED},
+        {"guard", config_read_each, .argument = &guard_item, .flags = KEY_MAIN_ONLY | KEY_MAY_BE_NULL},
         {"policies", read_policies, .flags = KEY_MAY_BE_NULL},
         {"agents", read_agents, .flags = KEY_MAY_BE_NULL},
 };

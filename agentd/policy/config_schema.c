@@ -38,16 +38,8 @@ static void report_unknown_key(struct loader *loader, const struct config_schema
         loader_error(loader, key, "unknown key '%.128s'; %s has: %s", key->text, schema->what, list);
 }
 
-static bool is_empty(const struct yaml_node *node)
-{
-        return yaml_node_is_null(node) || (node->kind != YAML_KIND_SCALAR && node->n_children == 0);
-}
-
 static void read_key(struct loader *loader, const struct config_key *key, const struct yaml_node *node, void *target)
 {
-        size_t n_errors = loader->n_errors;
-        struct place place = loader_place(loader, node->key);
-
         if ((key->flags & KEY_MAIN_ONLY) && !loader->main_file) {
                 loader_error(loader, node->key, "key '%s' in an included file; it belongs in the main one", key->name);
                 return;
@@ -59,11 +51,6 @@ static void read_key(struct loader *loader, const struct config_key *key, const 
         }
 
         key->read(loader, key, node, target);
-
-        if ((key->flags & KEY_UNSUPPORTED) && !is_empty(node) && loader->n_errors == n_errors)
-                loader_report(loader, DIAGNOSTIC_UNSUPPORTED, &place,
-                              "this build cannot enforce '%s' yet; remove it, or wait for a build that does",
-                              key->name);
 }
 
 void config_read_map(struct loader *loader, const struct config_schema *schema, const struct yaml_node *node,

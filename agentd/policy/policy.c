@@ -48,6 +48,9 @@ void config_free(struct config *config)
                 free(config->agents[i].name);
         }
         free(config->agents);
+        for (size_t i = 0; i < config->n_guards; i++)
+                free(config->guards[i].cgroup);
+        free(config->guards);
         for (size_t i = 0; i < config->n_policies; i++)
                 policy_free(config->policies[i]);
         free(config->policies);

@@ -115,6 +115,12 @@ struct agent_spec {
         struct place place;
 };
 
+/* `guard:` entry: a parent below which every cgroup is denied that is not inside an agent. */
+struct guard_spec {
+        char *cgroup; /* absolute path or relative to the cgroup v2 mount; no glob */
+        struct place place;
+};
+
 enum dns_blocked { DNS_BLOCKED_NXDOMAIN, DNS_BLOCKED_REFUSED, DNS_BLOCKED_NODATA };
 
 struct dns_settings {
@@ -141,6 +147,8 @@ struct config {
         size_t n_policies;
         struct agent_spec *agents;
         size_t n_agents;
+        struct guard_spec *guards; /* in the order of the file */
+        size_t n_guards;
 };
 
 void config_free(struct config *config);

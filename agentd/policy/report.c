@@ -272,9 +272,11 @@ json_t *report_check_json(const char *path, const struct config *config, const s
 {
         json_t *check = json_pack("{s:b,s:o}", "valid", config && !diagnostics_have_errors(diagnostics), "file",
                                   text_json(path));
-        json_t *files = json_array(), *policies = json_array(), *agents = json_array();
+        json_t *files = json_array(), *policies = json_array(), *agents = json_array(), *guards = json_array();
 
         if (config) {
+                for (size_t i = 0; i < config->n_guards; i++)
+                        json_array_append_new(guards, text_json(config->guards[i].cgroup));
                 for (size_t i = 0; i < config->n_files; i++)
                         json_array_append_new(files, text_json(config->files[i]));
                 for (size_t i = 0; i < config->n_policies; i++)
@@ -287,6 +289,7 @@ json_t *report_check_json(const char *path, const struct config *config, const s
         json_object_set_new(check, "files", files);
         json_object_set_new(check, "policies", policies);
         json_object_set_new(check, "agents", agents);
+        json_object_set_new(check, "guard", guards);
         add_diagnostics(check, diagnostics);
         return check;
 }
@@ -295,7 +298,7 @@ void report_check_text(const json_t *check, FILE *out)
 {
         const json_t *policies = json_object_get(check, "policies"), *agents = json_object_get(check, "agents");
         const json_t *daemon = json_object_get(check, "daemon"), *dns = json_object_get(check, "dns");
-        const json_t *upstreams = json_object_get(dns, "upstream");
+        const json_t *upstreams = json_object_get(dns, "upstream"), *guards = json_object_get(check, "guard");
 
         if (!json_is_true(json_object_get(check, "valid"))) {
                 fprintf(out, "%s: not valid\n", text_of(check, "file"));
@@ -321,6 +324,9 @@ void report_check_text(const json_t *check, FILE *out)
                 report_rate_text(json_object_get(dns, "rate"), "queries", "look-ups", out);
         }
         fprintf(out, "\n");
+        for (size_t i = 0; i < json_array_size(guards); i++)
+                fprintf(out, "guard %s: everything below it is denied from birth but what is inside an agent\n",
+                        json_string_value(json_array_get(guards, i)));
 
         for (size_t i = 0; i < json_array_size(policies); i++) {
                 fprintf(out, "\n");

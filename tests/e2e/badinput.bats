@@ -251,10 +251,6 @@ YAML
 }
 
 @test "keys that this build does not enforce end with 4 and their place" {
-        check_fails 2 'guard' 4 <<'YAML'
-version: 1
-guard: [/agents]
-YAML
         check_fails 4 'bandwidth' 4 <<'YAML'
 version: 1
 policies:

@@ -274,6 +274,10 @@ static const struct {
         {"version: 1\npolicies: {p: {}}\nagents:\n  a: {cgroup: /x/y, policy: p}\n  b: {cgroup: x/y/, policy: p}\n",
          "5:15: agents 'a' and 'b' have the same cgroup 'x/y'; give each its own\n"},
         {"version: 1\nguard: ['']\n", "2:9: 'guard' is empty; expected the path of a cgroup\n"},
+        {"version: 1\nguard: [/]\n", "2:9: '/' is the root cgroup: it holds the whole host; name one below it\n"},
+        {"version: 1\nguard: [/a/../b]\n", "2:9: '/a/../b' has '.' or '..' in it; write the path out\n"},
+        {"version: 1\nguard: [/a/b, a/b/]\n", "2:15: 'a/b' is guarded already, in line 2; remove one of them\n"},
+        {"version: 1\nguard: [/a/*]\n", "2:9: '/a/*' is a glob; name the parent itself, all below it is guarded\n"},
 };
 
 static void says_what_is_wrong_where_and_what_would_be_right(void **state)
@@ -309,27 +313,20 @@ static void reports_all_errors_of_a_file_in_their_order(void **state)
                       "10:36: unknown key 'x'; an agent has: cgroup, policy\n");
 }
 
-#define NOT_YET(key) "this build cannot enforce '" key "' yet; remove it, or wait for a build that does\n"
-
-static void keys_of_later_builds_are_refused_with_exit_4_not_ignored(void **state)
+static void guarded_parents_are_kept_in_their_order(void **state)
 {
-        static const struct {
-                const char *text, *errors;
-        } cases[] = {
-                {"version: 1\nguard: [/agents]\n", "2:1: " NOT_YET("guard")},
-        };
-        static const char both[] = EGRESS "      - {cidr: 10.0.0.0/8, ports: [0]}\n"
-                                          "guard: [/agents]\n";
+        struct config *config = load_valid("version: 1\nguard: [/agents, agents.slice/, x/y]\n");
 
-        for (size_t i = 0; i < ARRAY_SIZE(cases); i++)
-                check_refused(cases[i].text, 4, cases[i].errors);
-        /* An error besides: exit 2. */
-        check_refused(both, 2,
-                      "5:36: '0' is no port; expected 1 to 65535, as in 443, 443/tcp or 8000-8099/udp\n"
-                      "6:1: " NOT_YET("guard"));
+        assert_int_equal(config->n_guards, 3);
+        assert_string_equal(config->guards[0].cgroup, "/agents");
+        assert_string_equal(config->guards[1].cgroup, "agents.slice");
+        assert_string_equal(config->guards[2].cgroup, "x/y");
+        assert_int_equal(config->guards[2].place.line, 2);
+        assert_int_equal(config->guards[2].place.column, 33);
+        config_free(config);
 }
 
-static void empty_lists_of_later_builds_are_no_complaint(void **state)
+static void empty_lists_are_no_complaint(void **state)
 {
         config_free(
                 load_valid("version: 1\nguard: []\npolicies: {p: {ingress: [], budget: [], egress: [], deny: }}\n"));
@@ -627,8 +624,8 @@ int main(void)
         const struct CMUnitTest tests[] = {
                 cmocka_unit_test(says_what_is_wrong_where_and_what_would_be_right),
                 cmocka_unit_test(reports_all_errors_of_a_file_in_their_order),
-                cmocka_unit_test(keys_of_later_builds_are_refused_with_exit_4_not_ignored),
-                cmocka_unit_test(empty_lists_of_later_builds_are_no_complaint),
+                cmocka_unit_test(guarded_parents_are_kept_in_their_order),
+                cmocka_unit_test(empty_lists_are_no_complaint),
                 cmocka_unit_test(dnssec_may_be_a_boolean),
                 cmocka_unit_test(defaults_are_those_of_the_contract),
                 cmocka_unit_test(said_values_replace_the_defaults),
