@@ -267,7 +267,7 @@ tcp_exhausts() {
         until_true eval 'event ".type == \"budget\" and .percent == 80 and .scope == \"agent/total\" and .agent == \"claude-1\""'
         until_true eval 'event ".type == \"budget\" and .percent == 100 and .reason == \"budget_exhausted\""'
         refute_match "$(cat "$TEST_DIR/bulk")" errno=
-        assert_equal "$(in_ns agent ss -tnH "dport = :7100" | wc -l)" 1
+        in_ns agent ss -tnH "dport = :7100"; assert_equal "$(in_ns agent ss -tnH "dport = :7100" | wc -l)" 1
 }
 
 tcp_goes_on() {
