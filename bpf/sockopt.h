@@ -4,6 +4,8 @@
  *
  * Joining a multicast group makes the kernel send IGMP or MLD reports, which no cgroup_skb program sees and whose group
  * address is data; IP options and IPv6 routing headers name other hops; repair and transparent sockets forge state.
+ * IP_FREEBIND needs no privilege: with a source of its choice an IPv6 socket sends to the agent's own loopback, and the
+ * kernel answers that source with an ICMP error which holds all of the data, from no socket of the agent's.
  * Ancillary data (sendmsg) can still set some of the headers: those packets are malformed for the packet hooks.
  */
 #pragma once
@@ -18,6 +20,7 @@ enum {
         /* include/uapi/linux/in.h; the MCAST_ numbers are the same for IPv6 */
         SOCKOPT_IP_OPTIONS = 4,
         SOCKOPT_IP_RECVERR = 11,
+        SOCKOPT_IP_FREEBIND = 15,
         SOCKOPT_IP_TRANSPARENT = 19,
         SOCKOPT_IP_ADD_MEMBERSHIP = 35,
         SOCKOPT_IP_UNBLOCK_SOURCE = 37,
@@ -42,6 +45,7 @@ enum {
         SOCKOPT_IPV6_RTHDR = 57,
         SOCKOPT_IPV6_DSTOPTS = 59,
         SOCKOPT_IPV6_TRANSPARENT = 75,
+        SOCKOPT_IPV6_FREEBIND = 78,
         /* include/uapi/linux/tcp.h */
         SOCKOPT_TCP_REPAIR = 19,
 };
@@ -57,7 +61,7 @@ static __always_inline bool sockopt_refused(__u32 level, __u32 name)
 {
         switch (level) {
         case SOCKOPT_SOL_IP:
-                return name == SOCKOPT_IP_OPTIONS || name == SOCKOPT_IP_TRANSPARENT ||
+                return name == SOCKOPT_IP_OPTIONS || name == SOCKOPT_IP_TRANSPARENT || name == SOCKOPT_IP_FREEBIND ||
                        name == SOCKOPT_IP_ADD_MEMBERSHIP || name == SOCKOPT_IP_UNBLOCK_SOURCE ||
                        name == SOCKOPT_IP_BLOCK_SOURCE || name == SOCKOPT_IP_ADD_SOURCE_MEMBERSHIP ||
                        name == SOCKOPT_IP_MSFILTER || sockopt_joins(name);
@@ -67,7 +71,7 @@ static __always_inline bool sockopt_refused(__u32 level, __u32 name)
                        name == SOCKOPT_IPV6_ADD_MEMBERSHIP || name == SOCKOPT_IPV6_JOIN_ANYCAST ||
                        name == SOCKOPT_IPV6_HOPOPTS || name == SOCKOPT_IPV6_RTHDRDSTOPTS ||
                        name == SOCKOPT_IPV6_RTHDR || name == SOCKOPT_IPV6_DSTOPTS || name == SOCKOPT_IPV6_TRANSPARENT ||
-                       sockopt_joins(name);
+                       name == SOCKOPT_IPV6_FREEBIND || sockopt_joins(name);
         case SOCKOPT_SOL_TCP:
                 return name == SOCKOPT_TCP_REPAIR;
         default:
