@@ -120,7 +120,7 @@ static bool is_agent(void *context, pid_t pid)
         HASH_ITER (hh, daemon->monitor->agents, agent, next)
                 if (cgroup_has_pid(&daemon->monitor->mount, agent->path, pid) != 0)
                         return true; /* also when it cannot be known */
-        return false;
+        return monitor_guards_hold(daemon->monitor, pid);
 }
 
 static void pending_remove(struct daemon_pending *pending)
@@ -197,7 +197,6 @@ static void events_target_set(struct daemon *daemon, const char *target)
 int daemon_reload(struct daemon *daemon, struct monitor_error *error, json_t **ret_errors, json_t **ret_result)
 {
         struct diagnostics diagnostics = {};
-        struct monitor_error guard_error = {};
         struct config *config = NULL;
         __u32 old_generation = datapath_generation(daemon->monitor->datapath);
         json_t *changes = NULL;
@@ -213,15 +212,14 @@ int daemon_reload(struct daemon *daemon, struct monitor_error *error, json_t **r
                                daemon->config_path);
                 *ret_errors = report_diagnostics_json(&diagnostics);
         } else {
-                r = monitor_guards_check(daemon->monitor, config, error);
-                if (r < 0)
+                r = monitor_guards_prepare(daemon->monitor, config, error);
+                if (r < 0) {
                         config_free(config);
-                else
+                } else {
                         r = monitor_apply(daemon->monitor, config, error, &changes);
-                /* A guard that cannot be attached is tried again, and `status` tells: agents are served all the same.
-                 */
-                if (r == 0 && monitor_guards_apply(daemon->monitor, &guard_error) < 0)
-                        log_error("%s", guard_error.text);
+                        if (r < 0)
+                                monitor_guards_cancel(daemon->monitor);
+                }
                 if (r == 0)
                         events_target_set(daemon, daemon->monitor->config->config->daemon.events);
         }
@@ -232,6 +230,7 @@ int daemon_reload(struct daemon *daemon, struct monitor_error *error, json_t **r
 
                 if (set < 0)
                         log_warning_errno(set, "cannot watch all agents");
+                monitor_guards_commit(daemon->monitor);
                 *ret_result = json_pack("{s:I,s:I,s:o}", "old_generation", (json_int_t)old_generation, "new_generation",
                                         (json_int_t)datapath_generation(daemon->monitor->datapath), "changes", changes);
                 daemon->reloads_ok++;
@@ -373,9 +372,7 @@ static int daemon_open(struct daemon *daemon, struct config *config, struct moni
                 return r;
         }
         config = daemon->monitor->config->config;
-        r = monitor_guards_check(daemon->monitor, config, error);
-        if (r == 0)
-                r = monitor_guards_apply(daemon->monitor, error);
+        r = monitor_guards_prepare(daemon->monitor, config, error);
         if (r < 0)
                 return r;
         {
@@ -394,6 +391,7 @@ static int daemon_open(struct daemon *daemon, struct config *config, struct moni
                         return r;
                 }
         }
+        monitor_guards_commit(daemon->monitor);
         /* Adopted agents that no entry claims: their end must be seen too. */
         HASH_ITER (hh, daemon->monitor->agents, agent, next) {
                 r = agent_watch_follow(daemon->watch, agent->name, agent->path, agent->cgroup_id);

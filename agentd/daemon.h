@@ -49,6 +49,7 @@ int daemon_pending_add(struct daemon *daemon, struct control_request *request, c
 /* verbs_agent.c */
 json_t *agent_to_json(struct daemon *daemon, struct monitor_agent *agent);
 json_t *agents_to_json(struct daemon *daemon); /* all of them */
+json_t *guards_to_json(struct daemon *daemon); /* guarded parents, and what they have refused */
 void verb_status(void *context, struct control_request *request, const json_t *arguments);
 void verb_agents(void *context, struct control_request *request, const json_t *arguments);
 void verb_attach(void *context, struct control_request *request, const json_t *arguments);

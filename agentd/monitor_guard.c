@@ -3,7 +3,9 @@
  * Guarded parents; see the header.
  *
  * Order: a guard is attached before agents below it are looked for, and after those that an earlier daemon left are in
- * the kernel's table again. Nothing is detached but what the configuration no longer names, or whose cgroup is gone.
+ * the kernel's table again. Nothing is detached but what the configuration no longer names, or whose cgroup is gone;
+ * and that only when the agents of the new configuration are attached: who becomes one in the same reload is not free
+ * in between.
  */
 #include "agentd/monitor_guard.h"
 
@@ -33,38 +35,6 @@ struct monitor_guards {
         } paths[GUARD_PATHS];
 };
 
-static int guard_error(struct monitor_error *error, const struct guard_spec *spec, int exit_status, int r,
-                       const char *text)
-{
-        error->exit_status = exit_status;
-        (void)snprintf(error->text, sizeof(error->text), "%s:%u:%u: guard '%.400s': %s", spec->place.file,
-                       spec->place.line, spec->place.column, spec->cgroup, text);
-        return r;
-}
-
-int monitor_guards_check(struct monitor *monitor, const struct config *config, struct monitor_error *error)
-{
-        _cleanup_free_ char *own = NULL;
-
-        (void)cgroup_of_pid(&monitor->mount, getpid(), &own); /* in the root, or outside of the mount: below no guard */
-        for (size_t i = 0; i < config->n_guards; i++) {
-                const struct guard_spec *spec = &config->guards[i];
-                _cleanup_free_ char *path = NULL;
-                int r = cgroup_path_canonical(&monitor->mount, spec->cgroup, &path);
-
-                if (r < 0)
-                        return guard_error(error, spec, 2, r,
-                                           r == -EISDIR ? "the root of the hierarchy would be the whole host; name a "
-                                                          "cgroup below it"
-                                                        : "not a path below the cgroup v2 mount");
-                if (own && cgroup_path_is_within(own, path))
-                        return guard_error(error, spec, 2, -EINVAL,
-                                           "agentd itself runs below it and would cut itself off; run it elsewhere, or "
-                                           "guard a cgroup that holds agents only");
-        }
-        return 0;
-}
-
 /* --- one guard ---------------------------------------------------------------------------------------------------- */
 
 static void guard_tell(struct monitor *monitor, enum event_type type, const struct monitor_guard *guard,
@@ -73,19 +43,29 @@ static void guard_tell(struct monitor *monitor, enum event_type type, const stru
         monitor_event(monitor, type, NULL, REASON_NONE, "guard %.160s %s", guard->path, what);
 }
 
+static int guard_broken(struct monitor_guard *guard, const char *what, int r)
+{
+        if (!guard->broken)
+                log_error_errno(r, "guard '%s': %s", guard->path, what);
+        guard->broken = true;
+        (void)snprintf(guard->detail, sizeof(guard->detail), "%s: %s", what, strerror(-r));
+        return r;
+}
+
+static void guard_holds(struct monitor_guard *guard)
+{
+        guard->broken = false;
+        guard->detail[0] = '\0';
+        guard->verified_ns = monitor_now();
+}
+
 static int guard_attach(struct monitor *monitor, struct monitor_guard *guard, int fd, __u64 cgroup_id)
 {
         int r = datapath_guard_add(monitor->datapath, fd, cgroup_id);
 
-        guard->broken = r < 0;
-        if (r < 0) {
-                if (!guard->detail[0])
-                        log_error_errno(r, "cannot guard '%s'", guard->path);
-                (void)snprintf(guard->detail, sizeof(guard->detail), "cannot attach: %s", strerror(-r));
-                return r;
-        }
-        guard->detail[0] = '\0';
-        guard->verified_ns = monitor_now();
+        if (r < 0)
+                return guard_broken(guard, "cannot attach", r);
+        guard_holds(guard);
         return 0;
 }
 
@@ -99,15 +79,17 @@ static int guard_look(struct monitor *monitor, struct monitor_guard *guard)
         if (r == 0)
                 r = cgroup_id(fd, &found);
         if (r < 0 && r != -ENOENT && r != -ENODEV)
-                return 0; /* not knowing is no reason to let go */
+                return guard_broken(guard, "cannot open", r); /* not knowing is no reason to let go */
         if (guard->cgroup_id != 0 && found != guard->cgroup_id) {
                 (void)datapath_guard_remove(monitor->datapath, guard->cgroup_id);
                 guard->cgroup_id = 0;
                 guard->verified_ns = 0;
-                guard->broken = false;
         }
-        if (found == 0)
+        if (found == 0) {
+                guard->broken = false;
+                guard->detail[0] = '\0';
                 return 0;
+        }
         if (guard->cgroup_id == 0) {
                 r = guard_attach(monitor, guard, fd, found);
                 if (r < 0)
@@ -120,7 +102,7 @@ static int guard_look(struct monitor *monitor, struct monitor_guard *guard)
                 guard_tell(monitor, EVENT_DRIFT, guard, "was not attached");
                 return guard_attach(monitor, guard, fd, found);
         }
-        guard->verified_ns = monitor_now();
+        guard_holds(guard);
         return 0;
 }
 
@@ -141,22 +123,20 @@ static int watch_match(void *context, const char *path, __u64 id)
         return 0;
 }
 
-static int guards_look(struct monitor_guards *guards)
+/* First watched, then looked at. */
+static void guard_watch(struct monitor_guards *guards, const struct monitor_guard *guard)
 {
         static const struct pattern_visitor visitor = {.directory = watch_directory, .match = watch_match};
-        struct monitor *monitor = guards->monitor;
-        int result = 0;
 
+        (void)pattern_walk(&guards->monitor->mount, guard->path, &visitor, guards);
+}
+
+static void guards_look(struct monitor_guards *guards)
+{
         for (struct monitor_guard *guard = guards->list; guard; guard = guard->next) {
-                int r;
-
-                /* First watched, then looked at. */
-                (void)pattern_walk(&monitor->mount, guard->path, &visitor, guards);
-                r = guard_look(monitor, guard);
-                if (r < 0)
-                        result = r;
+                guard_watch(guards, guard);
+                (void)guard_look(guards->monitor, guard);
         }
-        return result;
 }
 
 static void on_inotify(uv_poll_t *poll, int status, int events)
@@ -166,7 +146,7 @@ static void on_inotify(uv_poll_t *poll, int status, int events)
 
         /* Whatever it says, a look tells. What more is in the queue wakes us again. */
         if (read(guards->inotify_fd, buffer, sizeof(buffer)) > 0)
-                (void)guards_look(guards);
+                guards_look(guards);
 }
 
 static int guards_new(struct monitor *monitor, struct monitor_guards **ret)
@@ -200,48 +180,52 @@ static void guard_free(struct monitor_guard *guard)
         free(guard);
 }
 
-static int guard_keep(struct monitor_guards *guards, char *path)
+static struct monitor_guard *guard_take(struct monitor_guards *guards, char *path)
 {
         struct monitor_guard **link = &guards->list;
 
         for (; *link; link = &(*link)->next) {
                 if (strcmp((*link)->path, path) == 0) {
-                        (*link)->kept = true;
                         free(path);
-                        return 0;
+                        (*link)->wanted = true;
+                        return *link;
                 }
         }
         *link = calloc(1, sizeof(**link));
         if (!*link) {
                 free(path);
-                return -ENOMEM;
+                return NULL;
         }
         (*link)->path = path;
-        (*link)->kept = true;
-        return 0;
+        (*link)->fresh = (*link)->wanted = true;
+        return *link;
 }
 
-/* Those that an earlier daemon left, and those of an earlier configuration. */
-static void guards_drop(struct monitor_guards *guards)
+static void guards_drop(struct monitor_guards *guards, bool (*drops)(const struct monitor_guard *guard),
+                        const char *why)
 {
-        struct monitor *monitor = guards->monitor;
-        __u64 ids[DATAPATH_GUARDS_MAX];
-        size_t n;
-
         for (struct monitor_guard **link = &guards->list; *link;) {
                 struct monitor_guard *guard = *link;
 
-                if (guard->kept) {
+                if (!drops(guard)) {
                         link = &guard->next;
                         continue;
                 }
                 if (guard->cgroup_id)
-                        (void)datapath_guard_remove(monitor->datapath, guard->cgroup_id);
-                guard_tell(monitor, EVENT_LIFECYCLE, guard, "ended: the configuration has it no more");
+                        (void)datapath_guard_remove(guards->monitor->datapath, guard->cgroup_id);
+                guard_tell(guards->monitor, EVENT_LIFECYCLE, guard, why);
                 *link = guard->next;
                 guard_free(guard);
         }
-        n = MIN(datapath_guards(monitor->datapath, ids, ARRAY_SIZE(ids)), ARRAY_SIZE(ids));
+}
+
+/* Those that an earlier daemon left and this configuration has not. */
+static void guards_sweep(struct monitor_guards *guards)
+{
+        struct monitor *monitor = guards->monitor;
+        __u64 ids[DATAPATH_GUARDS_MAX];
+        size_t n = MIN(datapath_guards(monitor->datapath, ids, ARRAY_SIZE(ids)), ARRAY_SIZE(ids));
+
         for (size_t i = 0; i < n; i++) {
                 bool known = false;
 
@@ -252,35 +236,78 @@ static void guards_drop(struct monitor_guards *guards)
         }
 }
 
-int monitor_guards_apply(struct monitor *monitor, struct monitor_error *error)
+static bool is_fresh(const struct monitor_guard *guard)
 {
-        const struct config *config = monitor->config->config;
-        struct monitor_guards *guards = monitor->guards;
-        int r = 0;
+        return guard->fresh;
+}
 
-        if (!guards)
+static bool is_unwanted(const struct monitor_guard *guard)
+{
+        return !guard->wanted;
+}
+
+static int exit_status_of(int r)
+{
+        switch (r) {
+        case -ENOMEM:
+                return 1;
+        case -ENOTDIR: /* a file, or a link, is there and no cgroup */
+        case -ELOOP:
+        case -EINVAL:
+                return 2;
+        default:
+                return 4;
+        }
+}
+
+int monitor_guards_prepare(struct monitor *monitor, const struct config *config, struct monitor_error *error)
+{
+        struct monitor_guards *guards;
+        int r = monitor_guards_check(monitor, config, error);
+
+        if (r < 0)
+                return r;
+        error->exit_status = 1;
+        if (!monitor->guards)
                 r = guards_new(monitor, &monitor->guards);
+        if (r < 0) {
+                (void)snprintf(error->text, sizeof(error->text), "cannot guard: %s", strerror(-r));
+                return r;
+        }
         guards = monitor->guards;
-        for (struct monitor_guard *guard = guards ? guards->list : NULL; guard; guard = guard->next)
-                guard->kept = false;
+        for (struct monitor_guard *guard = guards->list; guard; guard = guard->next)
+                guard->fresh = guard->wanted = false;
         for (size_t i = 0; r == 0 && i < config->n_guards; i++) {
+                struct monitor_guard *guard = NULL;
                 char *path = NULL;
 
                 r = cgroup_path_canonical(&monitor->mount, config->guards[i].cgroup, &path);
-                if (r == 0)
-                        r = guard_keep(guards, path);
+                if (r == 0 && !(guard = guard_take(guards, path)))
+                        r = -ENOMEM;
+                if (r == 0) {
+                        guard_watch(guards, guard);
+                        r = guard_look(monitor, guard);
+                }
+                if (r < 0)
+                        (void)monitor_guard_error(error, &config->guards[i], exit_status_of(r), r,
+                                                  guard ? guard->detail : strerror(-r));
         }
-        /* New ones hold before old ones go: a parent may take the place of its children. */
-        if (r == 0) {
-                r = guards_look(guards);
-                guards_drop(guards);
-        }
-        if (r < 0) {
-                error->exit_status = r == -ENOMEM ? 1 : 4;
-                (void)snprintf(error->text, sizeof(error->text), "cannot guard all cgroups of 'guard': %s",
-                               strerror(-r));
-        }
+        if (r < 0)
+                monitor_guards_cancel(monitor);
         return r;
+}
+
+void monitor_guards_commit(struct monitor *monitor)
+{
+        guards_drop(monitor->guards, is_unwanted, "ended: the configuration has it no more");
+        guards_sweep(monitor->guards);
+        for (struct monitor_guard *guard = monitor->guards->list; guard; guard = guard->next)
+                guard->fresh = false;
+}
+
+void monitor_guards_cancel(struct monitor *monitor)
+{
+        guards_drop(monitor->guards, is_fresh, "ended: the configuration was refused");
 }
 
 void monitor_guards_tick(struct monitor *monitor, __u64 now_ns)
@@ -290,7 +317,7 @@ void monitor_guards_tick(struct monitor *monitor, __u64 now_ns)
 
         if (!guards)
                 return;
-        (void)guards_look(guards);
+        guards_look(guards);
         if (datapath_counters(monitor->datapath, 0, &counters) == 0) {
                 if (counters.events_lost > guards->events_lost)
                         event_bus_lost(monitor->bus, "ring", counters.events_lost - guards->events_lost);

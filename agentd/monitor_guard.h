@@ -15,18 +15,31 @@ struct monitor_guard {
         char *path;      /* canonical */
         __u64 cgroup_id; /* 0: waits for its cgroup */
         bool broken;
-        bool kept; /* of the configuration that is being applied */
+        bool wanted; /* by the configuration that is being made current */
+        bool fresh;  /* made for it */
         char detail[160];
         __u64 verified_ns; /* CLOCK_BOOTTIME; 0: never */
 };
 
-/* The paths can be guarded: below the mount, not its root, and this process is in none of them. Changes nothing. */
+/* The paths can be guarded: below the mount, not its root, and what keeps the host within reach is in none of them.
+ * Changes nothing. */
 int monitor_guards_check(struct monitor *monitor, const struct config *config, struct monitor_error *error);
-/* Makes the guards those of the current configuration. Before agents are looked for, and after they are adopted. Fails
- * only where a cgroup is there and cannot be guarded; all others are made. */
-int monitor_guards_apply(struct monitor *monitor, struct monitor_error *error);
+/*
+ * A configuration is made current: its guards hold when prepare returns 0, beside those of before; when it fails
+ * nothing has changed. Before agents are looked for, and after they are adopted. Then commit, when the new agents are
+ * attached: guards that the configuration has no more end. Or cancel: those that prepare has made end.
+ */
+int monitor_guards_prepare(struct monitor *monitor, const struct config *config, struct monitor_error *error);
+void monitor_guards_commit(struct monitor *monitor);
+void monitor_guards_cancel(struct monitor *monitor);
 void monitor_guards_tick(struct monitor *monitor, __u64 now_ns);
 void monitor_guards_free(struct monitor *monitor); /* the kernel's side stays */
 const struct monitor_guard *monitor_guards(const struct monitor *monitor);
 /* The path of a cgroup that a guard has refused, or NULL. Valid until the next call. */
 const char *monitor_guard_path_of(struct monitor *monitor, __u64 cgroup_id);
+/* The process lives below a guard, and in namespaces of its own: a container. Also when that cannot be known. */
+bool monitor_guards_hold(struct monitor *monitor, pid_t pid);
+
+/* Between the two files: tells the place. Returns r. */
+int monitor_guard_error(struct monitor_error *error, const struct guard_spec *spec, int exit_status, int r,
+                        const char *text);

@@ -204,8 +204,7 @@ static json_t *problems_find(struct daemon *daemon, const struct event_statistic
         return problems;
 }
 
-/* Guarded parents, and what they have refused. */
-static json_t *guards_to_json(struct daemon *daemon)
+json_t *guards_to_json(struct daemon *daemon)
 {
         __u64 now_ns = monitor_now();
         json_t *list = json_array();

@@ -141,7 +141,7 @@ void verb_events(void *context, struct control_request *request, const json_t *a
 
 void verb_doctor(void *context, struct control_request *request, const json_t *arguments)
 {
-        const struct daemon *daemon = context;
+        struct daemon *daemon = context;
         const char *lsm_detail = "", *unix_detail = "";
         bool lsm = monitor_lsm_present(daemon->monitor, &lsm_detail);
         bool unix_hook = monitor_unix_present(daemon->monitor, &unix_detail);
@@ -159,8 +159,9 @@ void verb_doctor(void *context, struct control_request *request, const json_t *a
         struct doctor_check checks[DOCTOR_CHECKS_MAX];
         size_t n = doctor_run("", probes, ARRAY_SIZE(probes), checks, DOCTOR_CHECKS_MAX);
 
-        control_reply(request, json_pack("{s:b,s:o,s:o}", "enforceable", (int)doctor_ok(checks, n), "checks",
-                                         doctor_to_json(checks, n), "agents", agents_to_json(context)));
+        control_reply(request, json_pack("{s:b,s:o,s:o,s:o}", "enforceable", (int)doctor_ok(checks, n), "checks",
+                                         doctor_to_json(checks, n), "agents", agents_to_json(daemon), "guard",
+                                         guards_to_json(daemon)));
 }
 
 void verb_version(void *context, struct control_request *request, const json_t *arguments)

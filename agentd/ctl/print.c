@@ -232,3 +232,33 @@ void table_tiers(struct table *table, const json_t *agent)
                 text_addf(&writer, "; not 3: %s", json_text(tiers, "detail"));
         table_cell(table, "%s", text);
 }
+
+static void guard_state(const json_t *parent, char *text, size_t size)
+{
+        const char *state = json_text(parent, "state");
+
+        if (strcmp(state, "guarding") == 0)
+                (void)snprintf(text, size, "denies what is no agent (verified %llds ago)",
+                               (long long)json_number(parent, "verified_s"));
+        else if (strcmp(state, "waiting") == 0)
+                (void)snprintf(text, size, "waits for this cgroup");
+        else
+                (void)snprintf(text, size, "NOT GUARDED: %s", json_text(parent, "detail"));
+}
+
+void table_guards(struct table *table, const json_t *guard, bool path_apart)
+{
+        const json_t *parent;
+        char text[256];
+        size_t i;
+
+        json_array_foreach(json_object_get(guard, "parents"), i, parent)
+        {
+                guard_state(parent, text, sizeof(text));
+                table_cell(table, "guard");
+                if (path_apart)
+                        table_cell(table, "%s", json_text(parent, "cgroup"));
+                table_cell(table, "%s%s%s", path_apart ? "" : json_text(parent, "cgroup"), path_apart ? "" : ": ",
+                           text);
+        }
+}

@@ -6,6 +6,7 @@
 #pragma once
 
 #include <jansson.h>
+#include <stdbool.h>
 #include <stdio.h>
 
 #include "agentd/util/macro.h"
@@ -22,6 +23,8 @@ void table_begin(struct table *table, size_t n_columns);
 void table_cell(struct table *table, const char *format, ...) PRINTF(2, 3);
 /* Of an agent: "tiers 1,2,3 (eth0)", or "tiers 1,2; not 3: why". */
 void table_tiers(struct table *table, const json_t *agent);
+/* A row for each guarded parent: 2 cells, or 3 with its path in one of its own. */
+void table_guards(struct table *table, const json_t *guard, bool path_apart);
 void table_print(const struct table *table, FILE *file);
 void table_clear(struct table *table);
 

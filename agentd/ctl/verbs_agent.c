@@ -65,33 +65,10 @@ static void print_agent_lines(const json_t *agents)
         table_clear(&table);
 }
 
-static void add_guards(struct table *table, const json_t *guard)
-{
-        const json_t *parent;
-        size_t i;
-
-        json_array_foreach(json_object_get(guard, "parents"), i, parent)
-        {
-                const char *detail = json_text(parent, "detail"), *state = json_text(parent, "state");
-
-                table_cell(table, "guard");
-                if (strcmp(state, "guarding") == 0)
-                        table_cell(table, "%s: denies what is no agent (verified %llds ago)",
-                                   json_text(parent, "cgroup"), (long long)json_number(parent, "verified_s"));
-                else if (strcmp(state, "waiting") == 0)
-                        table_cell(table, "%s: waits for this cgroup", json_text(parent, "cgroup"));
-                else
-                        table_cell(table, "%s: NOT GUARDED: %s", json_text(parent, "cgroup"), detail);
-        }
-        if (i > 0) {
-                table_cell(table, "guard");
-                table_cell(table, "%lld packets denied", (long long)json_number(guard, "denied"));
-        }
-}
-
 static void print_daemon(const json_t *status)
 {
         const json_t *tier, *events = json_object_get(status, "events"), *dns = json_object_get(status, "dns");
+        const json_t *guard;
         const json_t *state = json_object_get(status, "state");
         json_int_t lost = json_number(events, "lost_ring") + json_number(events, "lost_sink");
         char uptime[PRINT_TEXT_MAX];
@@ -130,7 +107,12 @@ static void print_daemon(const json_t *status)
                 table_cell(&table, "%s: %s%s%s%s", json_text(tier, "name"), present ? "present" : "absent",
                            detail[0] ? " (" : "", detail, detail[0] ? ")" : "");
         }
-        add_guards(&table, json_object_get(status, "guard"));
+        guard = json_object_get(status, "guard");
+        table_guards(&table, guard, false);
+        if (json_array_size(json_object_get(guard, "parents")) > 0) {
+                table_cell(&table, "guard");
+                table_cell(&table, "%lld packets denied", (long long)json_number(guard, "denied"));
+        }
         table_print(&table, stdout);
         table_clear(&table);
 }

@@ -104,14 +104,14 @@ static void print_checks(const json_t *checks)
         table_clear(&table);
 }
 
-/* Of each agent: which tiers it is behind. */
-static void print_coverage(const json_t *agents)
+/* Of each agent: which tiers it is behind. Of each guard: whether it holds. */
+static void print_coverage(const json_t *agents, const json_t *guard)
 {
         struct table table;
         const json_t *agent;
         size_t i;
 
-        if (json_array_size(agents) == 0)
+        if (json_array_size(agents) == 0 && json_array_size(json_object_get(guard, "parents")) == 0)
                 return;
         fputc('\n', stdout);
         table_begin(&table, 3);
@@ -121,6 +121,7 @@ static void print_coverage(const json_t *agents)
                 table_cell(&table, "%s", json_text(agent, "name"));
                 table_tiers(&table, agent);
         }
+        table_guards(&table, guard, true);
         table_print(&table, stdout);
         table_clear(&table);
 }
@@ -145,7 +146,7 @@ int ctl_doctor(const struct ctl_arguments *arguments)
                 r = print_json(result);
         } else {
                 print_checks(json_object_get(result, "checks"));
-                print_coverage(json_object_get(result, "agents"));
+                print_coverage(json_object_get(result, "agents"), json_object_get(result, "guard"));
                 r = print_end();
         }
         json_decref(result);
