@@ -128,7 +128,7 @@ static __noinline bool device_is_known(struct __sk_buff *skb, const struct flow 
         sk = bpf_sk_fullsock(sk);
         if (!sk)
                 return false;
-        flows = bpf_sk_storage_get(&udp_peers, sk, 0, 0);
+        flows = udp_flows_of(sk, 0);
         return flows && udp_peer_is_live(flows, flow, now_ns);
 }
 

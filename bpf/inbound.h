@@ -9,8 +9,9 @@
  * is judged.
  *
  * UDP: a datagram that nothing else lets in, but an ingress rule does, makes its sender a peer of the socket. To a peer
- * the socket may answer, while the flow is in use and the rule is there. The table is the socket's own, and bounded: a
- * newer peer may take an older one's place, which is then silent until it speaks again.
+ * the socket may answer, from the port that was spoken to, while the flow is in use and the rule is there. The table is
+ * the socket's own, and bounded: a newer peer may take an older one's place, which is then silent until it speaks
+ * again.
  *
  * Nothing here allows anything: the mark and the peer say which question policy_decide() is asked.
  */
@@ -28,8 +29,8 @@ enum { INBOUND_IDLE_S = 120 }; /* as of struct udp_flows */
 
 static __always_inline bool inbound_peer_is(const struct udp_peer *peer, const struct flow *flow, __u64 now_ns)
 {
-        return peer->port == flow->port && peer->remote.halves[0] == flow->remote.halves[0] &&
-               peer->remote.halves[1] == flow->remote.halves[1] &&
+        return peer->port == flow->port && peer->local_port == flow->local_port &&
+               peer->remote.halves[0] == flow->remote.halves[0] && peer->remote.halves[1] == flow->remote.halves[1] &&
                now_ns - peer->used_ns < INBOUND_IDLE_S * 1000000000ull;
 }
 
@@ -69,6 +70,7 @@ static __always_inline void inbound_peer_note(struct inbound_peers *table, const
                 peer = other;
         peer->port = 0;
         peer->remote = flow->remote;
+        peer->local_port = flow->local_port;
         peer->used_ns = now_ns;
         peer->port = flow->port;
 }

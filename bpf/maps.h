@@ -226,21 +226,22 @@ struct {
         __type(value, struct dns_socket);
 } dns_sockets SEC(".maps");
 
-/* Peers that a UDP socket has reached through a learned name: such a flow outlives the name's expiry while it is in
- * use. */
+/* Peers that a UDP socket has reached: what `rate` has counted already, and what outlives a learned name's expiry while
+ * it is in use. A flow is one of both ports: those of another local port than the socket's present one are over. */
 enum { UDP_PEERS = 4 };
 
 struct udp_peer {
         struct address remote;
         __u64 used_ns;
         __u16 port;
-        __u8 reserved[6];
+        __u16 local_port; /* of struct inbound_peers; struct udp_flows has one for all */
+        __u8 reserved[4];
 };
 
 struct udp_flows {
         struct udp_peer peers[UDP_PEERS];
         __u32 next;
-        __u32 reserved;
+        __u32 local_port; /* of them all, host order; 0: a connect() has noted them, and gets its port afterwards */
 };
 
 struct {

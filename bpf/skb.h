@@ -141,7 +141,7 @@ static __noinline int skb_judge(struct __sk_buff *skb, struct packet *packet, st
         if (verdict.action == VERDICT_DENY && verdict.reason == REASON_EXPIRED && flow->protocol == PROTOCOL_UDP &&
             skb->sk) {
                 struct bpf_sock *sk = bpf_sk_fullsock(skb->sk);
-                struct udp_flows *flows = sk ? bpf_sk_storage_get(&udp_peers, sk, 0, 0) : NULL;
+                struct udp_flows *flows = sk ? udp_flows_of(sk, 0) : NULL;
 
                 if (flows && udp_peer_is_live(flows, flow, now_ns)) {
                         flow->flags |= FLOW_ESTABLISHED;
@@ -186,8 +186,7 @@ static __noinline int skb_judge(struct __sk_buff *skb, struct packet *packet, st
                         policy_touch(agent_id, &flow->remote, now_ns);
                         if (flow->protocol == PROTOCOL_UDP && direction == DIRECTION_EGRESS && skb->sk) {
                                 struct bpf_sock *sk = bpf_sk_fullsock(skb->sk);
-                                struct udp_flows *flows =
-                                        sk ? bpf_sk_storage_get(&udp_peers, sk, 0, BPF_SK_STORAGE_GET_F_CREATE) : NULL;
+                                struct udp_flows *flows = sk ? udp_flows_of(sk, BPF_SK_STORAGE_GET_F_CREATE) : NULL;
 
                                 if (flows)
                                         udp_peer_note(flows, flow, now_ns);

@@ -43,6 +43,30 @@ static __always_inline __u8 protocol_bit(__u32 ip_protocol)
         }
 }
 
+/*
+ * A UDP socket's flows; NULL: none, or no room for them. A socket that is disconnected gives back a port that it has
+ * not been bound to, and its next connect() or sendto() gets another: a new flow with each peer. The first connect() is
+ * asked here before it has a port. That the socket is connected afterwards tells its port from one of later.
+ */
+static __noinline struct udp_flows *udp_flows_of(struct bpf_sock *sk, __u32 flags)
+{
+        struct udp_flows *flows = NULL;
+        __u32 port;
+
+        if (!sk)
+                return NULL;
+        flows = bpf_sk_storage_get(&udp_peers, sk, 0, flags);
+        if (!flows)
+                return NULL;
+        port = sk->src_port;
+        if (port == 0 || flows->local_port != port) {
+                if (flows->local_port != 0 || sk->state != BPF_TCP_ESTABLISHED)
+                        __builtin_memset(flows, 0, sizeof(*flows));
+                flows->local_port = port;
+        }
+        return flows;
+}
+
 /* An unconnected or connected UDP socket's live peers: see struct udp_flows. */
 static __always_inline bool udp_peer_is_live(struct udp_flows *flows, const struct flow *flow, __u64 now_ns)
 {
@@ -149,7 +173,7 @@ static __noinline int socket_admit(struct bpf_sock_addr *ctx, struct flow *flow)
                 return REASON_BUDGET_EXHAUSTED;
         counts = flow->protocol & (PROTOCOL_TCP | PROTOCOL_UDP);
         if (flow->protocol == PROTOCOL_UDP && sk) {
-                flows = bpf_sk_storage_get(&udp_peers, sk, 0, BPF_SK_STORAGE_GET_F_CREATE);
+                flows = udp_flows_of(sk, BPF_SK_STORAGE_GET_F_CREATE);
                 if (flows && udp_peer_is_live(flows, flow, now_ns))
                         return REASON_NONE; /* its packets are charged one by one, down to the last byte */
         }
@@ -204,8 +228,8 @@ static __noinline int socket_judge(struct bpf_sock_addr *ctx, struct agent_line 
         if (flow->protocol == PROTOCOL_UDP && sk && !(flow->flags & FLOW_LOOPBACK)) {
                 struct inbound_peers *peers = bpf_sk_storage_get(&inbound_peers, sk, 0, 0);
 
+                flow->local_port = sk->src_port;
                 if (peers && inbound_peer_is_live(peers, flow, now_ns)) {
-                        flow->local_port = sk->src_port;
                         flow->flags |= FLOW_INBOUND;
                         policy_verdict(agent_id, word, now_ns, flow, &verdict);
                         flow->flags &= ~FLOW_INBOUND;
@@ -218,7 +242,7 @@ static __noinline int socket_judge(struct bpf_sock_addr *ctx, struct agent_line 
 
         if (verdict.action == VERDICT_DENY && verdict.reason == REASON_EXPIRED && flow->protocol == PROTOCOL_UDP &&
             sk) {
-                struct udp_flows *flows = bpf_sk_storage_get(&udp_peers, sk, 0, 0);
+                struct udp_flows *flows = udp_flows_of(sk, 0);
 
                 if (flows && udp_peer_is_live(flows, flow, now_ns)) {
                         flow->flags |= FLOW_ESTABLISHED;
@@ -244,8 +268,7 @@ static __noinline int socket_judge(struct bpf_sock_addr *ctx, struct agent_line 
                 if (verdict.expires_ns) {
                         policy_touch(agent_id, &flow->remote, now_ns);
                         if (flow->protocol == PROTOCOL_UDP && sk && set == 0) {
-                                struct udp_flows *flows =
-                                        bpf_sk_storage_get(&udp_peers, sk, 0, BPF_SK_STORAGE_GET_F_CREATE);
+                                struct udp_flows *flows = udp_flows_of(sk, BPF_SK_STORAGE_GET_F_CREATE);
 
                                 /* Without it the flow ends with the name: the safe side. */
                                 if (flows)

@@ -102,6 +102,11 @@ static void an_expired_name_ends_new_flows_and_not_live_ones(void **state)
         assert_int_equal(scene_counters(&scene).denied[REASON_EXPIRED], 9);
         assert_int_equal(scene_arrived(&scene), 4);
 
+        /* Disconnected, it gives its port back: what it sends from the next one is no flow of before. */
+        assert_int_equal(connect(udp, &(struct sockaddr){.sa_family = AF_UNSPEC}, sizeof(struct sockaddr)), 0);
+        assert_int_equal(scene_send(udp, SCENE_FAR, SCENE_PORT), EPERM);
+        assert_int_equal(scene_connect(udp, SCENE_FAR, SCENE_PORT), EPERM);
+
         close(udp);
         close(late);
         close(tcp);

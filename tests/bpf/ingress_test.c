@@ -469,6 +469,45 @@ static void answers_a_datagram_that_was_let_in_and_no_other(void **state)
         scene_leave(&scene);
 }
 
+/* Who has spoken to one port of a socket has not spoken to the next one that the same socket takes. */
+static void answers_from_the_port_that_was_spoken_to(void **state)
+{
+        static const struct bpf_rule any_port[] = {ALLOW(SCENE_FAR "/32", UDP, 9, 9),
+                                                   IN(SCENE_FAR "/32", UDP, 0, 65535)};
+        struct sockaddr none = {.sa_family = AF_UNSPEC};
+        struct bpf_policy *policy;
+        struct scene scene;
+        int server, peer;
+        __u16 first;
+
+        if (!*state)
+                skip();
+        scene = scene_enter(*state, SCENE_AGENT);
+        scene_attach(&scene);
+        policy = scene_publish(&scene, any_port, ARRAY_SIZE(any_port));
+        server = scene_socket(&scene, SOCK_DGRAM);
+        peer = far_peer(SCENE_FAR);
+        assert_int_equal(scene_send(server, SCENE_FAR, 9), 0); /* for a port that it is not bound to */
+        first = port_of(server);
+        assert_int_equal(scene_send(peer, HERE, first), 0);
+        assert_int_equal(scene_send(server, SCENE_FAR, port_of(peer)), 0);
+        assert_true(got(peer));
+
+        assert_int_equal(connect(server, &none, sizeof(none)), 0);
+        assert_int_equal(scene_send(server, SCENE_FAR, port_of(peer)), EPERM);
+        assert_int_equal(connect(server, &none, sizeof(none)), 0);
+        assert_int_equal(scene_connect(server, SCENE_FAR, port_of(peer)), EPERM);
+        assert_int_equal(connect(server, &none, sizeof(none)), 0);
+        at(server, HERE, first);
+        assert_int_equal(scene_send(server, SCENE_FAR, port_of(peer)), 0);
+        assert_true(got(peer));
+
+        close(server);
+        close(peer);
+        scene_withdraw(&scene, policy);
+        scene_leave(&scene);
+}
+
 /* The table is bounded: whoever spoke last is answered, and no verdict is lost with an old entry. */
 static void many_peers_are_answered_one_after_the_other(void **state)
 {
@@ -537,6 +576,7 @@ int main(void)
                 cmocka_unit_test_teardown(a_cached_way_in_is_no_way_out, scene_clear),
                 cmocka_unit_test_teardown(the_kernel_tells_who_began_a_connection, scene_clear),
                 cmocka_unit_test_teardown(answers_a_datagram_that_was_let_in_and_no_other, scene_clear),
+                cmocka_unit_test_teardown(answers_from_the_port_that_was_spoken_to, scene_clear),
                 cmocka_unit_test_teardown(many_peers_are_answered_one_after_the_other, scene_clear),
                 cmocka_unit_test_teardown(an_answer_to_the_agent_needs_no_ingress_rule, scene_clear),
         };

@@ -109,6 +109,32 @@ connections_watch() {
         assert_match "$output" 'PermissionError'
 }
 
+@test "a disconnected socket's next port is a new flow" {
+        local how
+        for how in connect sendto both; do
+                start_daemon "$(rate_config "$SLOW")"
+                far_clear
+                far_watch sum 10.20.1.1
+                run sender anew "$how" 20 10.20.1.1
+                assert_equal "$output" "EPERM=15 ok=5 ports=5"
+                assert_equal "$(far_packets sum)" 5
+                daemon_stop
+                "$AGENTD" uninstall && rm -rf "$TEST_DIR/state"/*
+        done
+        # A port that it was bound to it keeps: one flow, however often it connects.
+        start_daemon "$(rate_config "$SLOW")"
+        far_clear
+        far_watch sum 10.20.1.1
+        run sender anew kept 20 10.20.1.1
+        assert_equal "$output" "ok=20 ports=1"
+        # One port that it was given, then one that it has bound.
+        run sender anew bind 1 10.20.1.1
+        assert_equal "$output" "ok=1 ports=2"
+        run sender flows 10 10.20.1.1
+        assert_equal "$output" "EPERM=8 ok=2"
+        assert_equal "$(far_packets sum)" 24
+}
+
 @test "Fast Open is a connection like any" {
         start_daemon "$(rate_config "$SLOW")"
         connections_watch 10.20.1.1

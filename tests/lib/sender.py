@@ -10,6 +10,9 @@
     sender.py closes COUNT ADDRESS...                   TCP connections that send and close, and are not there for the
                                                         other's end: the kernel answers it
     sender.py rounds COUNT ADDRESS...                   datagrams of one connected socket by sendto() to each address in turn
+    sender.py anew HOW COUNT ADDRESS                    one socket, a new port for each datagram: connects and sends, then
+                                                        disconnects; HOW: connect, sendto, both (connects, sends by sendto), bind
+                                                        (binds itself in between), kept (bound once: the port stays)
     sender.py tries SECONDS ADDRESS                     flows as fast as they go; "ok=N refused=N seconds=S"
     sender.py tcp ADDRESS BYTES                         bulk: connects, sends, half-closes, waits for the other's end
     sender.py fetch ADDRESS BYTES                       bulk the other way: asks the sink for so many bytes
@@ -22,6 +25,7 @@
 Without COUNT a size is sent until it is refused. A line for each thing done, as it is done: "SIZE sent=N refused=N",
 "connected", "errno=NAME", "sent=N", "closed".
 """
+import ctypes
 import errno
 import os
 import random
@@ -142,6 +146,40 @@ def rounds(count, addresses):
                     break
             tally[result] = tally.get(result, 0) + 1
     say(" ".join(f"{name}={n}" for name, n in sorted(tally.items())))
+
+
+def anew(how, count, address):
+    libc = ctypes.CDLL(None, use_errno=True)
+    tally = {}
+    ports = set()
+    here = ("::" if ":" in address else "0.0.0.0")
+    with socket.socket(family_of(address), socket.SOCK_DGRAM) as sock:
+        if how == "kept":
+            sock.bind((here, 20001))  # bound to port 0 it would give back the one that it gets
+        for i in range(count):
+            try:
+                if how != "sendto":
+                    sock.connect((address, SILENT))
+                if how in ("connect", "kept", "bind"):
+                    sock.send(b"anew")
+                if how == "bind":  # the port that the socket was given, and one of its own for the next datagram
+                    ports.add(sock.getsockname()[1])
+                    libc.connect(sock.fileno(), bytes(16), 16)
+                    sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+                    sock.bind((here, 20002))
+                if how in ("sendto", "both", "bind"):
+                    sock.sendto(b"anew", (address, SILENT))
+                ports.add(sock.getsockname()[1])
+                result = "ok"
+            except OSError as error:
+                result = name_of(error)
+            tally[result] = tally.get(result, 0) + 1
+            if libc.connect(sock.fileno(), bytes(16), 16) != 0:
+                raise OSError(ctypes.get_errno(), "disconnect")
+            sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)  # the far end's ICMP
+            if how == "bind":
+                break  # a port that it was bound to it keeps
+    say(" ".join(f"{name}={n}" for name, n in sorted(tally.items())), f"ports={len(ports)}")
 
 
 def tries(seconds, address):
@@ -357,6 +395,8 @@ def main():
         closes(int(words[0]), words[1:])
     elif action == "rounds":
         rounds(int(words[0]), words[1:])
+    elif action == "anew":
+        anew(words[0], int(words[1]), words[2])
     elif action == "tries":
         tries(float(words[0]), words[1])
     elif action == "tcp":
