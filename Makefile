@@ -43,6 +43,8 @@ SAN_MAIN     := $(MAIN_SOURCES:%.c=$(BUILD)/sanobj/%.o)
 SAN_CTL      := $(CTL_SOURCES:%.c=$(BUILD)/sanobj/%.o)
 UNIT_TESTS   := $(UNIT_SOURCES:tests/%.c=$(BUILD)/tests/%)
 BPF_TESTS    := $(BPFT_SOURCES:tests/%.c=$(BUILD)/tests/%)
+PLAIN_UNIT   := $(UNIT_SOURCES:tests/%.c=$(BUILD)/plain/tests/%)
+PLAIN_BPF    := $(BPFT_SOURCES:tests/%.c=$(BUILD)/plain/tests/%)
 FUZZERS      := $(FUZZ_SOURCES:tests/fuzz/%.c=$(BUILD)/fuzz/%)
 # An object each: what one kernel refuses does not take the rest with it.
 SKELETON     := $(patsubst bpf/%.bpf.c,$(BUILD)/bpf/%.skel.h,$(wildcard bpf/*.bpf.c))
@@ -125,6 +127,12 @@ $(BUILD)/tests/%: $(BUILD)/sanobj/tests/%.o $(LIB_HELP:%.c=$(BUILD)/sanobj/%.o) 
 	@mkdir -p $(@D)
 	@printf '  %-6s %s\n' CC $@
 	$(Q)$(CC) $(SANITIZE) -o $@ $^ -lcmocka $(LDLIBS)
+
+# The same without the sanitizers, for guests: emulation makes them ten times slower than they are.
+$(BUILD)/plain/tests/%: $(BUILD)/obj/tests/%.o $(LIB_HELP:%.c=$(BUILD)/obj/%.o) $(BUILD)/libagentd.a
+	@mkdir -p $(@D)
+	@printf '  %-6s %s\n' CC $@
+	$(Q)$(CC) $(CFLAGS) -pie -o $@ $^ -lcmocka $(LDLIBS)
 
 # Fuzzers are built by clang with everything they reach, so that coverage guides them.
 FUZZ_CFLAGS := -std=gnu11 -O1 -g -fsanitize=fuzzer-no-link,address,undefined $(DEFINES) -w

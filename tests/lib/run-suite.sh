@@ -42,6 +42,14 @@ forbidden_skips() {
         done
 }
 
+# One JSON line a test: suite, file, test, result.
+json_of() {
+        sed -n -e 's/^ok [0-9]* \(.*\) # skip.*/skipped \1/p' -e '/^ok .* # skip/d' -e 's/^ok [0-9]* \(.*\)/passed \1/p' \
+                -e 's/^not ok [0-9]* \(.*\)/failed \1/p' -e 's/^\[ *OK \] \([^0-9].*\)/passed \1/p' \
+                -e 's/^\[  SKIPPED \] \([^0-9].*\)/skipped \1/p' -e 's/^\[  FAILED  \] \([^0-9].*\)/failed \1/p' "$2" | sort -u |
+                sed -e 's/[\\"]/\\&/g' -e "s|^\([a-z]*\) \(.*\)|{\"suite\":\"$suite\",\"file\":\"$1\",\"test\":\"\2\",\"result\":\"\1\"}|"
+}
+
 run_fuzzer() {
         local program=$1 name corpus
         name=$(basename "$program")
@@ -97,6 +105,12 @@ for program in "$@"; do
                         mkdir -p "$BUILD/fuzz/found" && find "$output" -maxdepth 1 -type f ! -name log -exec cp {} "$BUILD/fuzz/found/" \;
                         echo "inputs are kept in $BUILD/fuzz/found"
                 fi
+        fi
+        if [ -n "${AGENTD_TESTS:-}" ]; then
+                json_of "$name" "$log" >> "$AGENTD_TESTS"
+                # What ended without a word about it.
+                [ "$f" = 0 ] || grep -q "^{\"suite\":\"$suite\",\"file\":\"$name\",.*\"failed\"}\$" "$AGENTD_TESTS" ||
+                        echo "{\"suite\":\"$suite\",\"file\":\"$name\",\"test\":\"(the program itself, status $status)\",\"result\":\"failed\"}" >> "$AGENTD_TESTS"
         fi
         [ "$s" = 0 ] || skips_of "$log" | sed 's/^/         skipped: /'
         if [ "${CI:-}" = true ] && [ "$s" -gt 0 ]; then
