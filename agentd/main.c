@@ -8,6 +8,7 @@
 #include "agentd/check.h"
 #include "agentd/daemon.h"
 #include "agentd/dns/worker.h"
+#include "agentd/oci_hook.h"
 #include "agentd/run.h"
 #include "agentd/uninstall.h"
 #include "agentd/util/log.h"
@@ -29,6 +30,8 @@ static const struct {
         {"serve", serve_main, "serve [--config FILE]", "the daemon, in the foreground"},
         {"check", check_main, "check [--config FILE]", "validate, print what would be enforced, touch nothing"},
         {"run", run_main, "run [OPTION...] -- COMMAND [ARG...]", "one command under one policy, with no daemon"},
+        {"oci-hook", oci_hook_main, "oci-hook [OPTION...] < STATE",
+         "for container runtimes: enforce before a container starts"},
         {"uninstall", uninstall_main, "uninstall", "remove every pin, link and cgroup that agentd made"},
         {"dns-worker", worker_main, NULL, NULL},
 };
@@ -62,6 +65,7 @@ int main(int argc, char *argv[])
         for (size_t i = 0; i < ARRAY_SIZE(verbs); i++)
                 if (strcmp(argv[1], verbs[i].verb) == 0)
                         return verbs[i].function(argc - 1, argv + 1);
-        log_error("unknown verb '%s'; there are serve, check, run and uninstall (see `agentd --help`)", argv[1]);
+        log_error("unknown verb '%s'; there are serve, check, run, oci-hook and uninstall (see `agentd --help`)",
+                  argv[1]);
         return 2;
 }

@@ -13,6 +13,7 @@
 #include <uv.h>
 
 #include "agentd/agent/cgroup.h"
+#include "agentd/agent/container.h"
 #include "agentd/datapath/datapath.h"
 #include "agentd/datapath/extra.h"
 #include "agentd/dns/learned.h"
@@ -96,6 +97,8 @@ struct monitor_agent {
         struct monitor_limits *limits, *next_limits; /* budgets and rates: in use, and prepared; see monitor_budget.h */
         struct monitor_settling *settling; /* first answers that attach waits for; NULL: all came, or time is up */
         __u64 settle_until_ns;
+        struct container container;      /* without an id: none that is known */
+        unsigned container_looks;        /* how often its runtime's state was looked at */
         struct monitor_devices *devices; /* the device guard; NULL: not looked for yet. See monitor_device.h */
 };
 
@@ -244,6 +247,16 @@ bool monitor_unix_present(const struct monitor *monitor, const char **ret_detail
 const char *monitor_unix_missing(const struct monitor *monitor, char *buffer, size_t size);
 /* Can what the policy says in so many words be enforced here? 0, or -EOPNOTSUPP with exit status 4. */
 int monitor_unix_check(const struct monitor *monitor, const struct policy *policy, struct monitor_error *error);
+
+/* monitor_container.c */
+/* Looks for what is not known yet; a few times at most. */
+void monitor_container_look(struct monitor_agent *agent);
+/* What a runtime's hook has told: an object {id, name, image}. */
+void monitor_container_told(struct monitor_agent *agent, const json_t *container);
+struct monitor_agent *monitor_agent_by_container(struct monitor *monitor, const char *id); /* NULL: none */
+json_t *monitor_container_to_json(const struct monitor_agent *agent);
+/* "runtime" and "runtime_detail" of its processes of now. */
+void monitor_runtime_add(const struct monitor_agent *agent, json_t *object);
 
 /* monitor_device.c: tier 3. */
 int monitor_devices_new(struct monitor *monitor);

@@ -175,6 +175,7 @@ int monitor_attach(struct monitor *monitor, const char *name, const char *entry,
         (void)TAKE_FD(fd);
         agent->policy = found;
         agent->mode = mode;
+        monitor_container_look(agent);
         r = monitor_limits_prepare(monitor, agent, found, error);
         /* By hand it is an error, and nothing is attached. Who is in the configuration must not run free meanwhile:
          * it is denied until its limits can be had. */
@@ -289,6 +290,7 @@ void monitor_verify(struct monitor *monitor, struct monitor_agent *agent)
         if (agent->without_limits)
                 (void)monitor_publish(monitor, agent); /* there may be room by now */
         monitor_devices_verify(monitor, agent);
+        monitor_container_look(agent);
         version = agent->policy && !agent->without_limits && !agent->unmet ? agent->policy->version : 0;
         if (r < 0) {
                 monitor_event(monitor, EVENT_DRIFT, agent, REASON_NONE, "the hook %s was gone", hook_to_string(hook));
@@ -366,6 +368,7 @@ static void adopt_one(struct monitor *monitor, __u32 id)
         if (!agent)
                 return; /* what is pinned goes on enforcing */
         (void)TAKE_FD(fd);
+        monitor_container_look(agent);
         agent->mode = entry->mode <= MONITOR_MODE_AUDIT ? (enum monitor_mode)entry->mode : MONITOR_MODE_POLICY;
         /* The first port is kept for sockets that wait for their answer; a neighbour could have taken all the known
          * ones. */

@@ -29,6 +29,7 @@ void monitor_event_fill(struct monitor *monitor, const struct monitor_agent *age
         if (!agent)
                 return;
         memcpy(event->agent, agent->name, sizeof(event->agent));
+        event->container = agent->container;
         if (agent->policy)
                 (void)snprintf(event->policy, sizeof(event->policy), "%.63s", agent->policy->policy->name);
         event->generation = WORD_GENERATION(datapath_agent(monitor->datapath, agent->id)->word);
@@ -77,6 +78,7 @@ static void on_verdict(void *context, const void *data, size_t size)
         agent = record->agent_id < AGENT_MAX ? monitor->by_id[record->agent_id] : NULL;
         if (agent) {
                 memcpy(event.agent, agent->name, sizeof(event.agent));
+                event.container = agent->container;
                 name = learned_name_for(monitor->learned, agent->id,
                                         event.direction == DIRECTION_EGRESS ? &event.destination : &event.source);
                 if (name && event.direction == DIRECTION_EGRESS)

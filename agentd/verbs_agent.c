@@ -46,25 +46,31 @@ json_t *agent_to_json(struct daemon *daemon, struct monitor_agent *agent)
                                    ? json_integer((json_int_t)((monitor_now() - agent->verified_ns) / NSEC_PER_SEC))
                                    : json_null();
 
-        return json_pack("{s:s,s:s,s:s,s:I,s:s,s:I,s:s,s:s,s:o,s:o,s:o,s:s}", "name", agent->name, "mode",
-                         monitor_agent_mode(agent), "policy", agent->policy ? agent->policy->policy->name : "",
-                         "generation", (json_int_t)WORD_GENERATION(entry->word), "cgroup", agent->path, "cgroup_id",
-                         (json_int_t)agent->cgroup_id, "state",
-                         agent->broken        ? "broken"
-                         : agent->verified_ns ? "enforcing"
-                                              : "attaching",
-                         "detail", agent->quarantine ? "quarantined: everything is denied" : agent->detail,
-                         "verified_s", verified, "tiers", tiers_to_json(daemon, agent), "names",
-                         names_to_json(daemon, agent), "origin", agent->entry[0] ? "config" : "attach");
+        json_t *object;
+
+        object = json_pack("{s:s,s:s,s:s,s:I,s:s,s:I,s:s,s:s,s:o,s:o,s:o,s:s,s:o}", "name", agent->name, "mode",
+                           monitor_agent_mode(agent), "policy", agent->policy ? agent->policy->policy->name : "",
+                           "generation", (json_int_t)WORD_GENERATION(entry->word), "cgroup", agent->path, "cgroup_id",
+                           (json_int_t)agent->cgroup_id, "state",
+                           agent->broken        ? "broken"
+                           : agent->verified_ns ? "enforcing"
+                                                : "attaching",
+                           "detail", agent->quarantine ? "quarantined: everything is denied" : agent->detail,
+                           "verified_s", verified, "tiers", tiers_to_json(daemon, agent), "names",
+                           names_to_json(daemon, agent), "origin", agent->entry[0] ? "config" : "attach", "container",
+                           monitor_container_to_json(agent));
+        monitor_runtime_add(agent, object);
+        return object;
 }
 
 /* A configured agent whose cgroup is not there. Globs have no agent until they match. */
 static json_t *waiting_to_json(const struct agent_spec *spec)
 {
-        return json_pack("{s:s,s:s,s:s,s:n,s:s,s:n,s:s,s:s,s:n,s:{},s:{s:i,s:i,s:i},s:s}", "name", spec->name, "mode",
-                         "enforce", "policy", spec->policy, "generation", "cgroup", spec->cgroup, "cgroup_id", "state",
-                         "waiting", "detail", "its cgroup does not exist", "verified_s", "tiers", "names", "resolved",
-                         0, "failed", 0, "pending", 0, "origin", "config");
+        return json_pack("{s:s,s:s,s:s,s:n,s:s,s:n,s:s,s:s,s:n,s:{},s:{s:i,s:i,s:i},s:s,s:n,s:n,s:s}", "name",
+                         spec->name, "mode", "enforce", "policy", spec->policy, "generation", "cgroup", spec->cgroup,
+                         "cgroup_id", "state", "waiting", "detail", "its cgroup does not exist", "verified_s", "tiers",
+                         "names", "resolved", 0, "failed", 0, "pending", 0, "origin", "config", "container", "runtime",
+                         "runtime_detail", "");
 }
 
 static json_t *by_reason(const __u64 *counts)
@@ -295,11 +301,32 @@ static void audit(struct daemon *daemon, struct control_request *request, const 
                       (unsigned)control_uid(request), (int)control_pid(request));
 }
 
+/*
+ * A container's start, asked for by its runtime. What is left of a former one with the same name or cgroup goes first:
+ * a cgroup that was removed a moment ago may not have been seen to go. The cgroup may be an agent already (a glob of
+ * the configuration has found it, or the hook is called twice): that is what was asked for when the policy is the same.
+ */
+static struct monitor_agent *container_agent(struct daemon *daemon, const char *name, const char *path,
+                                             const char *policy)
+{
+        struct monitor_agent *agent = monitor_agent_find(daemon->monitor, name);
+        __u64 id = 0;
+
+        if (agent || cgroup_id_of(&daemon->monitor->mount, path, &id) < 0 ||
+            monitor_agent_by_cgroup(daemon->monitor, id))
+                (void)agent_watch_rescan(daemon->watch);
+        if (id == 0 && cgroup_id_of(&daemon->monitor->mount, path, &id) < 0)
+                return NULL;
+        agent = monitor_agent_by_cgroup(daemon->monitor, id);
+        return agent && agent->policy && strcmp(agent->policy->policy->name, policy) == 0 ? agent : NULL;
+}
+
 void verb_attach(void *context, struct control_request *request, const json_t *arguments)
 {
         struct daemon *daemon = context;
         const char *name = argument_text(arguments, "name"), *cgroup = argument_text(arguments, "cgroup");
         const char *policy = argument_text(arguments, "policy"), *mode_text = argument_text(arguments, "mode");
+        const json_t *container = json_object_get(arguments, "container");
         enum monitor_mode mode = MONITOR_MODE_POLICY;
         struct monitor_error error = {};
         struct monitor_agent *agent;
@@ -331,11 +358,20 @@ void verb_attach(void *context, struct control_request *request, const json_t *a
                 control_error(request, 2, "cgroup '%s' is a glob; attach takes one cgroup", cgroup);
                 return;
         }
+        agent = container ? container_agent(daemon, name, path, policy) : NULL;
+        if (agent) {
+                monitor_container_told(agent, container);
+                if (daemon_pending_add(daemon, request, agent->name, monitor_now() + 5 * NSEC_PER_SEC) < 0)
+                        control_reply(request, agent_to_json(daemon, agent));
+                return;
+        }
         r = monitor_attach(daemon->monitor, name, "", path, policy, mode, &error, &agent);
         if (r < 0) {
                 control_error(request, error.exit_status, "%s", error.text);
                 return;
         }
+        if (container)
+                monitor_container_told(agent, container);
         if (agent_watch_follow(daemon->watch, agent->name, agent->path, agent->cgroup_id) < 0)
                 (void)agent_watch_rescan(daemon->watch);
         audit(daemon, request, agent, "attached");
@@ -343,14 +379,41 @@ void verb_attach(void *context, struct control_request *request, const json_t *a
                 control_reply(request, agent_to_json(daemon, agent));
 }
 
+/* By its runtime's word, and only when nothing lives in it any more; the watch may have seen it go already. */
+static void container_stopped(struct daemon *daemon, struct control_request *request, const char *id)
+{
+        struct monitor_agent *agent;
+        bool populated = true;
+
+        (void)agent_watch_rescan(daemon->watch);
+        agent = monitor_agent_by_container(daemon->monitor, id);
+        if (!agent || agent->entry[0]) {
+                control_reply(request, json_pack("{s:n}", "name"));
+                return;
+        }
+        /* -ENODEV: the directory is gone. */
+        if (cgroup_populated(agent->cgroup_fd, &populated) == 0 && populated) {
+                control_error(request, 1, "processes of container '%s' are alive in '%s'", id, agent->path);
+                return;
+        }
+        audit(daemon, request, agent, "container has stopped: detached");
+        agent_watch_unfollow(daemon->watch, agent->name);
+        control_reply(request, json_pack("{s:s}", "name", agent->name));
+        monitor_detach(daemon->monitor, agent);
+}
+
 void verb_detach(void *context, struct control_request *request, const json_t *arguments)
 {
         struct daemon *daemon = context;
-        const char *name = argument_text(arguments, "name");
+        const char *name = argument_text(arguments, "name"), *container = argument_text(arguments, "container");
         struct monitor_agent *agent = name ? monitor_agent_find(daemon->monitor, name) : NULL;
 
+        if (container && !name) {
+                container_stopped(daemon, request, container);
+                return;
+        }
         if (!name) {
-                control_error(request, 2, "detach needs 'name'");
+                control_error(request, 2, "detach needs 'name' or 'container'");
                 return;
         }
         if (!agent) {

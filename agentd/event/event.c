@@ -180,6 +180,17 @@ static void add_process(struct text_writer *writer, const struct event *event)
         text_add_bytes(writer, "}", 1);
 }
 
+/* Names in it were cleaned when the container was found (agent/container.h). */
+static void add_container(struct text_writer *writer, const struct container *container)
+{
+        if (container->id[0] == '\0')
+                return;
+        add_string(writer, ",\"container\":{\"id\":", container->id, sizeof(container->id));
+        add_string(writer, ",\"name\":", container->name, sizeof(container->name));
+        add_string(writer, ",\"image\":", container->image, sizeof(container->image));
+        text_add_bytes(writer, "}", 1);
+}
+
 static void add_flow(struct text_writer *writer, __u64 flow)
 {
         static const char digits[] = "0123456789abcdef";
@@ -284,6 +295,7 @@ size_t event_format_line(const struct event *event, char *buffer)
         add_number(&writer, ",\"lost_before\":", event->lost_before);
         add_budget(&writer, event);
         add_socket(&writer, event);
+        add_container(&writer, &event->container);
         if (event->detail[0] != '\0')
                 add_string(&writer, ",\"detail\":", event->detail, sizeof(event->detail));
         text_add_bytes(&writer, "}", 1);

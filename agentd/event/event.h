@@ -8,6 +8,7 @@
 #include <stdbool.h>
 
 #include "agentd/abi.h"
+#include "agentd/agent/container.h"
 #include "agentd/net/addr.h"
 
 enum event_type {
@@ -29,6 +30,7 @@ struct event {
         __u64 sequence; /* set by the bus */
         char agent[AGENT_NAME_MAX];
         char policy[AGENT_NAME_MAX];
+        struct container container; /* of the agent; without an id: none */
         __u32 generation;
         bool audit;                 /* mode */
         enum verdict_reason reason; /* REASON_NONE prints null */
