@@ -172,6 +172,11 @@ test-e2e: all sanitized ## real programs in namespaces, judged at the far end (r
 test-attacks: all ## techniques that must not get out (root)
 	@tests/lib/run-suite.sh attacks $(sort $(wildcard tests/attacks/*.bats))
 
+attacks-table: ## docs/attacks.md from what the last test-attacks saw; KERNELS_SEEN="DIR..." adds results of other kernels
+	@sed '/^<!-- table -->/q' docs/attacks.md > $(BUILD)/attacks.md
+	@tests/attacks/rounds.py table $(BUILD)/attacks/*.tsv $(foreach d,$(KERNELS_SEEN),$(d)/*.tsv) >> $(BUILD)/attacks.md
+	@mv $(BUILD)/attacks.md docs/attacks.md
+
 soak: all ## a minute of random edits under traffic; every ledger equals the far end's count (root; SOAK_SECONDS, SOAK_SEED)
 	@BUILD=$(BUILD) SOAK_SECONDS=$${SOAK_SECONDS:-60} bats --tap tests/e2e/soak.bats
 

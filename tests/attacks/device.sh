@@ -10,6 +10,7 @@ set -u
         sed -n 's/^\(device_[a-z0-9_]*\)() {.*/\1/p' "$0"
         exit 0
 }
+[ -n "${ATTACK_TIMED:-}" ] || ATTACK_TIMED=1 exec timeout 10 "$0" "$@"
 technique=$1 forbidden=$2 port=$3 allowed=$4
 id=$$
 hex=$(printf %x $((id % 65536)))
@@ -20,10 +21,7 @@ inner=192.168.$((id % 200)).$((id / 200 % 200))
 
 # Bash's own datagrams: "out of here" to an address and port.
 say() {
-        case $1 in
-        *:*) python3 -c 'import socket, sys; socket.socket(socket.AF_INET6, socket.SOCK_DGRAM).sendto(b"out of here", (sys.argv[1], int(sys.argv[2])))' "$1" "$2" ;;
-        *) bash -c 'exec 9> "/dev/udp/$0/$1" && printf "out of here" >&9' "$1" "$2" ;;
-        esac
+        bash -c 'exec 9> "/dev/udp/$0/$1" && printf "out of here" >&9' "$1" "$2"
 }
 
 # tunnel KIND WORDS...: a device whose other end is the forbidden address, and a datagram into it.

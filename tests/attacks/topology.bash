@@ -89,53 +89,42 @@ agentctl_uninstalled() {
         "$AGENTD" uninstall > "$TEST_DIR/uninstall" 2>&1 || { cat "$TEST_DIR/uninstall" >&2; return 1; }
 }
 
-# The links of this agent: "ID TIER".
-guarded_links() {
-        local cgroup_id ifindex
-        cgroup_id=$(stat -c %i "$CGROUP_ROOT$AGENT_CGROUP")
-        ifindex=$(ip -n "$ID-host" -j link show dev agent | jq '.[0].ifindex')
-        in_ns host bpftool -j link show | jq -r --argjson cgroup "$cgroup_id" --argjson ifindex "$ifindex" '.[] |
-                if .type == "cgroup" and .cgroup_id == $cgroup then
-                        "\(.id) \(if .attach_type | tostring | test("skb|ingress|egress") then 2 else 1 end)"
-                elif .type == "tcx" and .ifindex == $ifindex then "\(.id) 3"
-                else empty end'
-}
-
-# guarded_only TIER: the daemon is stopped, so that it mends nothing; all links of other tiers end.
+# guarded_only TIER: the daemon is stopped, so that it mends nothing; all links of other tiers end. Tier 4 is not everywhere.
 guarded_only() {
-        local id tier
+        local pin tier found=''
         kill -STOP "$DAEMON"
-        guarded_links > "$TEST_DIR/links"
-        while read -r id tier; do
-                [ "$tier" = "$1" ] || bpftool link detach id "$id"
-        done < "$TEST_DIR/links"
-        grep -q " $1\$" "$TEST_DIR/links" || { echo "no link of tier $1:" >&2; in_ns host bpftool link show >&2; return 1; }
+        for pin in "$AGENTD_BPFFS"/agentd/v*/links/*/*; do
+                case $(basename "$pin") in
+                egress | ingress) tier=2 ;;
+                device-*) tier=3 ;;
+                lsm*) tier=4 ;;
+                *) tier=1 ;;
+                esac
+                if [ "$tier" = "$1" ]; then
+                        found=1
+                elif [ "$tier" = 3 ] && ! bpftool link show pinned "$pin" > /dev/null 2>&1; then
+                        tc -n "$ID-host" qdisc del dev agent clsact # before 6.6
+                else
+                        bpftool link detach pinned "$pin"
+                fi
+        done
+        [ -n "$found" ] || [ "$1" = 4 ] || echo "no link of tier $1" >&2
+        [ -n "$found" ]
 }
 
-attack_confined() {
-        shift
-        in_agent "$@"
-}
-
-# guarded_rounds LIST: with all tiers; with ATTACK_TABLE also with each tier alone.
+# guarded_rounds: all lists unconfined, behind each tier alone, behind all of them.
 guarded_rounds() {
-        local list=$1 level tier status=0
-        attack_way "$list" unconfined "$ATTACK_LEVELS"
-        guarded_start
-        attack_way "$list" confined "$ATTACK_LEVELS"
-        for level in $ATTACK_LEVELS; do
-                attack_judge "$list" "$level" confined || status=1
-        done
-        [ -z "${ATTACK_TABLE:-}" ] || for tier in 1 2 3; do
-                guarded_stop
+        local tier
+        attack_way free
+        for tier in 1 2 3 4; do
                 guarded_start
-                guarded_only "$tier"
-                attack_way "$list" "tier$tier" "$ATTACK_LEVELS"
+                if guarded_only "$tier"; then
+                        attack_way "$tier"
+                fi
                 kill -CONT "$DAEMON"
-                for level in $ATTACK_LEVELS; do
-                        attack_judge "$list" "$level" "tier$tier"
-                done
+                guarded_stop
         done
+        guarded_start
+        attack_way all
         guarded_stop
-        return "$status"
 }
