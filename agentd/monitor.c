@@ -83,12 +83,12 @@ static const struct dns_supervisor_callbacks dns_callbacks = {
 
 static void on_events_readable(uv_poll_t *poll, int status, int events)
 {
-        monitor_events_consume(poll->data);
+        (void)monitor_events_consume(poll->data);
 }
 
 static void on_events_timer(uv_timer_t *timer)
 {
-        monitor_events_consume(timer->data);
+        (void)monitor_events_consume(timer->data);
 }
 
 static void on_tick(uv_timer_t *timer)
@@ -208,6 +208,11 @@ int monitor_new(uv_loop_t *loop, const struct monitor_options *options, struct c
                 r = error_set(error, 1, r, "cannot watch the host's interfaces: %s", strerror(-r));
                 goto failed;
         }
+        r = monitor_prober_new(monitor);
+        if (r < 0) {
+                r = error_set(error, 1, r, "cannot make probes: %s", strerror(-r));
+                goto failed;
+        }
         r = timers_start(monitor);
         if (r < 0) {
                 r = error_set(error, 1, r, "cannot watch the event ring: %s", strerror(-r));
@@ -231,6 +236,7 @@ static void on_closed(uv_handle_t *handle)
 
 static void agent_forget(struct monitor *monitor, struct monitor_agent *agent)
 {
+        monitor_probe_forget(monitor, agent);
         if (agent->settling)
                 monitor_settle_end(monitor, agent->settling);
         while (agent->listeners) {
@@ -262,6 +268,7 @@ void monitor_free(struct monitor *monitor)
         HASH_ITER (hh, monitor->agents, agent, next_agent)
                 agent_forget(monitor, agent);
         monitor_devices_free(monitor);
+        monitor_prober_free(monitor);
         monitor_budgets_free(monitor);
         HASH_ITER (hh, monitor->policies, policy, next_policy) {
                 HASH_DEL(monitor->policies, policy);

@@ -65,6 +65,8 @@ struct monitor_listener {
 };
 
 struct monitor_devices;
+struct monitor_probe;
+struct monitor_prober;
 struct monitor_device_watch;
 struct monitor_guards;
 
@@ -86,7 +88,7 @@ struct monitor_agent {
         enum monitor_unmet unmet; /* what its policy requires is not there: it is denied until it is */
         bool broken;
         char detail[160];
-        __u64 verified_ns; /* CLOCK_BOOTTIME; 0: never */
+        __u64 verified_ns; /* CLOCK_BOOTTIME; when a probe was refused at every tier that is claimed; 0: never */
         __u64 events_lost; /* by the kernel, as far as it was told */
         struct monitor_listener *listeners;
         unsigned n_listeners;
@@ -100,6 +102,7 @@ struct monitor_agent {
         struct container container;      /* without an id: none that is known */
         unsigned container_looks;        /* how often its runtime's state was looked at */
         struct monitor_devices *devices; /* the device guard; NULL: not looked for yet. See monitor_device.h */
+        struct monitor_probe *probe;     /* NULL: none yet. See monitor_probe.h */
 };
 
 struct monitor {
@@ -126,7 +129,15 @@ struct monitor {
         struct monitor_settling *settlings;
         struct monitor_budgets *budgets;
         struct monitor_device_watch *device_watch;
+        struct monitor_prober *prober;
+        struct monitor_agent *probed; /* whose probes' records are expected right now */
         struct monitor_guards *guards; /* guarded parents; NULL: none yet. See monitor_guard.h */
+};
+
+enum monitor_proof {
+        PROOF_NONE = 0, /* not verified: the detail says why */
+        PROOF_REFUSED,  /* as it must be */
+        PROOF_PASSED,   /* let through */
 };
 
 struct monitor_options {
@@ -270,6 +281,22 @@ json_t *monitor_devices_to_json(const struct monitor_agent *agent);
 /* Tiers that the agent's policy requires: missing ones deny everything, until they are there. */
 void monitor_requirements_check(struct monitor *monitor, struct monitor_agent *agent);
 
+/* monitor_probe.c */
+int monitor_prober_new(struct monitor *monitor);
+void monitor_prober_free(struct monitor *monitor);
+/* Makes the agent's probes' sockets, unless they are there: best before its programs are attached. */
+void monitor_probe_prepare(struct monitor *monitor, struct monitor_agent *agent);
+/* Sends a round of probes and concludes. */
+enum monitor_proof monitor_probe_round(struct monitor *monitor, struct monitor_agent *agent);
+void monitor_probe_record(struct monitor *monitor, const void *record, size_t size);
+bool monitor_probe_is_ours(const struct monitor *monitor, __u64 netns_cookie); /* the probes' namespace */
+void monitor_probe_forget(struct monitor *monitor, struct monitor_agent *agent);
+json_t *monitor_probe_to_json(const struct monitor_agent *agent);
+enum monitor_state { MONITOR_ATTACHING, MONITOR_ENFORCING, MONITOR_UNVERIFIED, MONITOR_BROKEN };
+/* detail: why it is not enforcing. */
+enum monitor_state monitor_agent_state(const struct monitor_agent *agent, char *detail, size_t size);
+const char *monitor_state_to_string(enum monitor_state state);
+
 /* monitor_listener.c */
 int monitor_listener_open(struct monitor *monitor, struct monitor_agent *agent, int netns_fd);
 void monitor_listeners_scan(struct monitor *monitor, struct monitor_agent *agent, __u64 now_ns);
@@ -298,7 +325,7 @@ int monitor_settle_begin(struct monitor *monitor, const struct monitor_policy *p
 void monitor_settle_end(struct monitor *monitor, struct monitor_settling *settling);
 
 /* monitor_event.c */
-void monitor_events_consume(struct monitor *monitor);
+int monitor_events_consume(struct monitor *monitor); /* how many records */
 void monitor_events_lost(struct monitor *monitor); /* tells what the kernel has counted as lost since the last time */
 void monitor_event(struct monitor *monitor, enum event_type type, const struct monitor_agent *agent,
                    enum verdict_reason reason, const char *format, ...) __attribute__((format(printf, 5, 6)));

@@ -73,6 +73,7 @@ static struct monitor_agent *agent_add(struct monitor *monitor, const char *name
 
 static void agent_drop(struct monitor *monitor, struct monitor_agent *agent)
 {
+        monitor_probe_forget(monitor, agent);
         monitor_listeners_close(monitor, agent);
         monitor_devices_forget(agent);
         if (agent->settling)
@@ -101,6 +102,18 @@ static int attach_failed(struct monitor_error *error, int exit_status, int r, co
         error->exit_status = exit_status;
         (void)snprintf(error->text, sizeof(error->text), "%s '%s': %s", what, path, strerror(-r));
         return r;
+}
+
+static void attach_undo(struct monitor *monitor, struct monitor_agent *agent)
+{
+        __u32 id = agent->id;
+
+        monitor_probe_forget(monitor, agent);
+        (void)dns_supervisor_agent_gone(monitor->dns, id);
+        (void)datapath_detach(monitor->datapath, id);
+        monitor_limits_discard(monitor, agent);
+        monitor_limits_retire(monitor, agent);
+        agent_drop(monitor, agent);
 }
 
 int monitor_attach(struct monitor *monitor, const char *name, const char *entry, const char *path, const char *policy,
@@ -162,17 +175,18 @@ int monitor_attach(struct monitor *monitor, const char *name, const char *entry,
                 return r;
         }
 
-        r = datapath_attach(monitor->datapath, agent_id, fd, id, name);
-        if (r < 0)
-                return attach_failed(error, r == -EPERM || r == -EINVAL ? 4 : 1, r, "cannot attach to cgroup", path);
-        monitor_ports_choose(monitor, agent_id, 0);
-
         agent = agent_add(monitor, name, entry, path, agent_id, id, fd);
-        if (!agent) {
-                (void)datapath_detach(monitor->datapath, agent_id);
+        if (!agent)
                 return attach_failed(error, 1, -ENOMEM, "cannot attach to cgroup", path);
-        }
         (void)TAKE_FD(fd);
+        /* Before there is a program that could refuse it. */
+        monitor_probe_prepare(monitor, agent);
+        r = datapath_attach(monitor->datapath, agent_id, agent->cgroup_fd, id, name);
+        if (r < 0) {
+                agent_drop(monitor, agent);
+                return attach_failed(error, r == -EPERM || r == -EINVAL ? 4 : 1, r, "cannot attach to cgroup", path);
+        }
+        monitor_ports_choose(monitor, agent_id, 0);
         agent->policy = found;
         agent->mode = mode;
         monitor_container_look(agent);
@@ -189,10 +203,7 @@ int monitor_attach(struct monitor *monitor, const char *name, const char *entry,
                 error->exit_status = 4;
                 (void)snprintf(error->text, sizeof(error->text), "cannot enforce policy '%s' at '%s': it %s", policy,
                                path, agent->detail);
-                (void)datapath_detach(monitor->datapath, agent_id);
-                monitor_limits_discard(monitor, agent);
-                monitor_limits_retire(monitor, agent);
-                agent_drop(monitor, agent);
+                attach_undo(monitor, agent);
                 return -EOPNOTSUPP;
         }
         (void)monitor_publish(monitor, agent);
@@ -200,6 +211,16 @@ int monitor_attach(struct monitor *monitor, const char *name, const char *entry,
         /* Connections from before are judged from now on; those that the policy forbids end. */
         monitor_sockets_existing(monitor, agent, &existing);
         monitor_verify(monitor, agent);
+        if (monitor_probe_round(monitor, agent) == PROOF_PASSED && !entry[0]) {
+                char why[192];
+
+                (void)monitor_agent_state(agent, why, sizeof(why));
+                error->exit_status = 4;
+                (void)snprintf(error->text, sizeof(error->text), "cannot enforce policy '%s' at '%s': %s", policy, path,
+                               why);
+                attach_undo(monitor, agent);
+                return -EOPNOTSUPP;
+        }
         if (monitor_settle_begin(monitor, found, &agent->settling) == 0)
                 agent->settle_until_ns = monitor_now() + MONITOR_SETTLE_MS * NSEC_PER_MSEC;
         if (existing.n_open > 0)
@@ -309,8 +330,6 @@ void monitor_verify(struct monitor *monitor, struct monitor_agent *agent)
                                hook_to_string(hook), strerror(-r));
         else if (version != 0)
                 agent->detail[0] = '\0';
-        if (r == 0)
-                agent->verified_ns = monitor_now();
 }
 
 /* The entry of the configuration that this name came from: itself, or the glob NAME-<last part>. */
@@ -401,6 +420,7 @@ int monitor_adopt(struct monitor *monitor)
                 monitor_population(monitor, agent);
                 monitor_sockets_destroy(monitor, agent, false);
                 monitor_verify(monitor, agent);
+                (void)monitor_probe_round(monitor, agent);
                 monitor_event(monitor, EVENT_LIFECYCLE, agent, REASON_NONE, "adopted at %s", agent->path);
         }
         monitor_grace();

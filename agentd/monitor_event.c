@@ -71,6 +71,10 @@ static void on_verdict(void *context, const void *data, size_t size)
                 monitor_budget_record(monitor, data, size, consume->boot_to_real_ns);
                 return;
         }
+        if (size >= sizeof(record->header) && record->header.kind == RECORD_PROBE) {
+                monitor_probe_record(monitor, data, size);
+                return;
+        }
         if (event_decode(data, size, consume->boot_to_real_ns, &event) < 0) {
                 event_bus_lost(monitor->bus, "malformed", 1);
                 return;
@@ -128,10 +132,10 @@ void monitor_events_lost(struct monitor *monitor)
                 event_bus_lost(monitor->bus, "ring", lost);
 }
 
-void monitor_events_consume(struct monitor *monitor)
+int monitor_events_consume(struct monitor *monitor)
 {
         struct consume_context consume = {.monitor = monitor};
 
         consume.boot_to_real_ns = (__s64)realtime_now() - (__s64)monitor_now();
-        (void)datapath_events_consume(monitor->datapath, on_verdict, on_capture, &consume);
+        return datapath_events_consume(monitor->datapath, on_verdict, on_capture, &consume);
 }

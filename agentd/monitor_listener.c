@@ -181,7 +181,7 @@ void monitor_capture(struct monitor *monitor, const struct capture_record *recor
             record->length > CAPTURE_MAX)
                 return;
         agent = monitor->by_id[record->agent_id];
-        if (!agent)
+        if (!agent || monitor_probe_is_ours(monitor, record->netns_cookie))
                 return;
 
         listener = listener_by_cookie(agent, record->netns_cookie);

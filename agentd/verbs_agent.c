@@ -42,23 +42,23 @@ static json_t *tiers_to_json(struct daemon *daemon, const struct monitor_agent *
 json_t *agent_to_json(struct daemon *daemon, struct monitor_agent *agent)
 {
         const struct agent_entry *entry = datapath_agent(daemon->monitor->datapath, agent->id);
+        char detail[256];
+        enum monitor_state state = monitor_agent_state(agent, detail, sizeof(detail));
         json_t *verified = agent->verified_ns
                                    ? json_integer((json_int_t)((monitor_now() - agent->verified_ns) / NSEC_PER_SEC))
                                    : json_null();
 
         json_t *object;
 
-        object = json_pack("{s:s,s:s,s:s,s:I,s:s,s:I,s:s,s:s,s:o,s:o,s:o,s:s,s:o}", "name", agent->name, "mode",
+        object = json_pack("{s:s,s:s,s:s,s:I,s:s,s:I,s:s,s:s,s:o,s:o,s:o,s:o,s:s,s:o}", "name", agent->name, "mode",
                            monitor_agent_mode(agent), "policy", agent->policy ? agent->policy->policy->name : "",
                            "generation", (json_int_t)WORD_GENERATION(entry->word), "cgroup", agent->path, "cgroup_id",
-                           (json_int_t)agent->cgroup_id, "state",
-                           agent->broken        ? "broken"
-                           : agent->verified_ns ? "enforcing"
-                                                : "attaching",
-                           "detail", agent->quarantine ? "quarantined: everything is denied" : agent->detail,
-                           "verified_s", verified, "tiers", tiers_to_json(daemon, agent), "names",
-                           names_to_json(daemon, agent), "origin", agent->entry[0] ? "config" : "attach", "container",
-                           monitor_container_to_json(agent));
+                           (json_int_t)agent->cgroup_id, "state", monitor_state_to_string(state), "detail",
+                           agent->quarantine && state == MONITOR_ENFORCING ? "quarantined: everything is denied"
+                                                                           : detail,
+                           "verified_s", verified, "verification", monitor_probe_to_json(agent), "tiers",
+                           tiers_to_json(daemon, agent), "names", names_to_json(daemon, agent), "origin",
+                           agent->entry[0] ? "config" : "attach", "container", monitor_container_to_json(agent));
         monitor_runtime_add(agent, object);
         return object;
 }
@@ -178,9 +178,12 @@ static json_t *problems_find(struct daemon *daemon, const struct event_statistic
         json_t *problems = json_array();
         size_t n;
 
-        HASH_ITER (hh, daemon->monitor->agents, agent, next)
-                if (agent->broken)
-                        problem_add(problems, "agent '%s': %s", agent->name, agent->detail);
+        HASH_ITER (hh, daemon->monitor->agents, agent, next) {
+                char detail[256];
+
+                if (monitor_agent_state(agent, detail, sizeof(detail)) >= MONITOR_UNVERIFIED)
+                        problem_add(problems, "agent '%s': %s", agent->name, detail);
+        }
         for (const struct monitor_guard *guard = monitor_guards(daemon->monitor); guard; guard = guard->next)
                 if (guard->broken)
                         problem_add(problems, "guard '%s': %s", guard->path, guard->detail);

@@ -104,7 +104,7 @@ static __always_inline void emit_process(struct verdict_record *record, const st
 
 /*
  * Counts and reports a verdict that is not a plain allow. Returns true when the flow may pass: audit mode turns every
- * reason but quarantine and a missing policy into would_deny. in_process is a constant of the caller: what it leaves
+ * reason but quarantine and a missing policy into would_deny; a probe never passes. in_process is a constant of the caller: what it leaves
  * out must not be in a packet program at all, because Linux 6.1 has no helper there that asks for the current task.
  */
 static __always_inline bool emit_as(const struct origin *origin, struct agent_memory *store, __u64 word, __u64 now_ns,
@@ -114,6 +114,7 @@ static __always_inline bool emit_as(const struct origin *origin, struct agent_me
         struct agent_entry *agent;
         struct verdict_record *record;
         __u32 agent_id = origin->agent_id;
+        bool probe = origin->cookie && bpf_map_lookup_elem(&probes, &origin->cookie);
         bool would = (WORD_FLAGS(word) & WORD_AUDIT) && verdict->reason != REASON_QUARANTINE &&
                      verdict->reason != REASON_NO_POLICY;
         __u32 reason = verdict->reason & (REASON_MAX - 1);
@@ -122,7 +123,9 @@ static __always_inline bool emit_as(const struct origin *origin, struct agent_me
         /* The verifier forgets a bound that it saw on a copy of the index: the mask stands beside the use. */
         asm volatile("" : "+r"(reason));
         reason &= REASON_MAX - 1;
-        if (exact && would)
+        if (probe)
+                ;
+        else if (exact && would)
                 __sync_fetch_and_add(&exact->would_deny[reason], 1);
         else if (exact)
                 __sync_fetch_and_add(&exact->denied[reason], 1);
@@ -130,14 +133,14 @@ static __always_inline bool emit_as(const struct origin *origin, struct agent_me
         before = bpf_ringbuf_query(&events, BPF_RB_AVAIL_DATA);
         record = bpf_ringbuf_reserve(&events, sizeof(*record), 0);
         if (!record) {
-                if (exact)
+                if (exact && !probe)
                         __sync_fetch_and_add(&exact->events_lost, 1);
-                return would;
+                return would && !probe;
         }
 
         agent = bpf_map_lookup_elem(&agents, &agent_id);
         record->header.size = sizeof(*record);
-        record->header.kind = RECORD_VERDICT;
+        record->header.kind = probe ? RECORD_PROBE : RECORD_VERDICT;
         record->header.abi = AGENTD_ABI_VERSION;
         record->time_ns = now_ns;
         record->cgroup_id = agent ? agent->cgroup_id : 0;
@@ -166,6 +169,10 @@ static __always_inline bool emit_as(const struct origin *origin, struct agent_me
         }
         emit_process(record, origin, store, in_process);
 
+        if (probe) {
+                bpf_ringbuf_submit(record, BPF_RB_NO_WAKEUP); /* who has sent it looks by himself */
+                return false;
+        }
         bpf_ringbuf_submit(record, emit_wake_flag(before, sizeof(*record)));
         return would;
 }

@@ -288,6 +288,18 @@ struct {
         __type(value, struct address);
 } asked SEC(".maps");
 
+/*
+ * The daemon's own sockets in agents' cgroups, by cookie: whose they are. What they try is refused in every mode, is
+ * told in a record of its own kind, and counts for nothing. Asked about denials only.
+ */
+struct {
+        __uint(type, BPF_MAP_TYPE_HASH);
+        __uint(map_flags, BPF_F_NO_PREALLOC);
+        __uint(max_entries, 8 * AGENT_MAX);
+        __type(key, __u64);
+        __type(value, __u32);
+} probes SEC(".maps");
+
 struct {
         __uint(type, BPF_MAP_TYPE_RINGBUF);
         __uint(max_entries, 1 << 22);

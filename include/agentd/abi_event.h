@@ -13,6 +13,7 @@ enum record_kind {
         RECORD_CAPTURE = 2, /* ring `captures`: a look-up from a namespace where the agent has no listener yet */
         RECORD_BUDGET = 3,  /* ring `events`: a ledger has passed a threshold, once in a window */
         RECORD_SOCKET = 5,  /* ring `events`: a verdict about a family or a Unix socket (abi_unix.h) */
+        RECORD_PROBE = 6,   /* ring `events`: a struct verdict_record about a packet or a call of the daemon's own */
 };
 
 struct record_header {

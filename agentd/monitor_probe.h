@@ -1,0 +1,56 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/*
+ * Verified, not asserted: every few seconds, and before attach returns, each agent's cgroup is asked to send what its
+ * policy denies.
+ *
+ * A probe proves a hook when two things agree: the system call was refused, and the kernel's record says that our
+ * program refused it, for this agent, on this socket, as it must. Refused without a record is no proof; let through is
+ * an alarm. What cannot be tried is not verified, and what was not verified for MONITOR_PROBE_STALE_MS is said so.
+ */
+#pragma once
+
+#include "agentd/agent/prober.h"
+#include "agentd/monitor.h"
+
+enum {
+        MONITOR_PROBE_MS = 3000, /* between two probes of an agent */
+        MONITOR_PROBE_STALE_MS = 10000,
+        MONITOR_PROBE_TICK_MS = 100, /* each takes its share of the agents */
+        MONITOR_PROBE_SHARE_MS = 10, /* and no more of this time than so much */
+        MONITOR_PROBE_OPEN_MS = 200, /* how long a child may take in an agent's cgroup */
+        MONITOR_PROBE_TIERS = 5,     /* index 0 is not used */
+};
+
+/* What the kernel has said of one try. */
+struct monitor_testimony {
+        __u64 cookie;
+        enum hook hook;
+        bool heard, foreign; /* foreign: it was judged as another agent's */
+        bool would;          /* it would have been let through */
+        bool answered;       /* what came back was judged */
+};
+
+struct monitor_probe {
+        struct probe_sockets sockets;
+        bool open;
+        __u64 retry_ns; /* not opened again before */
+        __u64 retry_step_ns;
+        __u64 due_ns;
+        __u64 began_ns;
+        __u64 tier_ns[MONITOR_PROBE_TIERS]; /* when this tier was last proven; 0: never */
+        bool passed;                        /* the last probe was let through: an alarm stands */
+        bool frozen;                        /* by whomever: nothing of it can run, and nothing was opened */
+        char detail[160];                   /* why the last one proved nothing, or what was let through */
+        struct monitor_testimony testimony;
+        __u8 seed[16];
+};
+
+struct monitor_prober {
+        struct monitor *monitor;
+        int netns_fd;
+        int netns_error;
+        __u64 netns_cookie;
+        uv_timer_t timer;
+        __u32 next_id;
+        __u64 passed; /* alarms so far */
+};
