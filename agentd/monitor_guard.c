@@ -219,6 +219,8 @@ static void guards_drop(struct monitor_guards *guards, bool (*drops)(const struc
         }
 }
 
+static const char ended[] = "ended: the configuration has it no more";
+
 /* Those that an earlier daemon left and this configuration has not. */
 static void guards_sweep(struct monitor_guards *guards)
 {
@@ -227,12 +229,16 @@ static void guards_sweep(struct monitor_guards *guards)
         size_t n = MIN(datapath_guards(monitor->datapath, ids, ARRAY_SIZE(ids)), ARRAY_SIZE(ids));
 
         for (size_t i = 0; i < n; i++) {
+                _cleanup_free_ char *path = NULL;
                 bool known = false;
 
                 for (struct monitor_guard *guard = guards->list; guard; guard = guard->next)
                         known |= guard->cgroup_id == ids[i];
-                if (!known)
-                        (void)datapath_guard_remove(monitor->datapath, ids[i]);
+                if (known)
+                        continue;
+                (void)cgroup_path_of_id(&monitor->mount, ids[i], &path);
+                (void)datapath_guard_remove(monitor->datapath, ids[i]);
+                monitor_event(monitor, EVENT_LIFECYCLE, NULL, REASON_NONE, "guard %.160s %s", path ? path : "?", ended);
         }
 }
 
@@ -299,7 +305,7 @@ int monitor_guards_prepare(struct monitor *monitor, const struct config *config,
 
 void monitor_guards_commit(struct monitor *monitor)
 {
-        guards_drop(monitor->guards, is_unwanted, "ended: the configuration has it no more");
+        guards_drop(monitor->guards, is_unwanted, ended);
         guards_sweep(monitor->guards);
         for (struct monitor_guard *guard = monitor->guards->list; guard; guard = guard->next)
                 guard->fresh = false;

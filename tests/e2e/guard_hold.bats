@@ -115,6 +115,13 @@ allowed_stopped() {
         refute_arrived 2001:db8:2::9
 }
 
+# attached_before_ended: the last word about the guard is later than the last agent's.
+attached_before_ended() {
+        wait_event "guard $YARD ended"
+        assert_equal "$(grep -o -E "attached to $YARD/one|guard $YARD ended" "$EVENTS" | tail -n 2)" "attached to $YARD/one"$'\n'"guard $YARD ended"
+        : > "$EVENTS"
+}
+
 @test "who becomes an agent in the reload that ends its guard is not free in between" {
         CONFIG=$(guards_config '{}' "$YARD")
         start_daemon "$CONFIG"
@@ -123,6 +130,7 @@ allowed_stopped() {
         for _ in 1 2 3; do
                 guards_config "{claude: {cgroup: $YARD/one, policy: web}}"
                 agentctl reload
+                attached_before_ended
                 allowed_flows
                 guards_config '{}' "$YARD"
                 agentctl reload
@@ -132,6 +140,7 @@ allowed_stopped() {
         daemon_stop
         guards_config "{claude: {cgroup: $YARD/one, policy: web}}"
         start_daemon "$CONFIG"
+        attached_before_ended
         allowed_flows
         flood_end "$YARD/one"
         refute_arrived 203.0.113.9
