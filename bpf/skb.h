@@ -247,8 +247,8 @@ static __noinline int skb_slow(struct __sk_buff *skb, struct agent_line *line, s
         packet.ip_protocol = 255;
         asked = direction | (__u64)skb_parse(skb, &packet, direction) << JUDGE_MALFORMED_SHIFT;
         packet.bytes = packet_wire_bytes(skb, packet.header_bytes, packet.ip_protocol, direction, false);
-        packet.inbound = inbound_of(skb, &packet, direction);
         packet.flow.local_port = packet.local_port;
+        packet.inbound = inbound_of(skb, &packet, direction);
 
         r = skb_judge(skb, &packet, line, store, asked);
         if (r != SKB_CHARGE)
