@@ -9,7 +9,7 @@ libbpf-dev libelf-dev zlib1g-dev libyaml-dev libmnl-dev libunbound-dev libldns-d
 libmicrohttpd-dev libsqlite3-dev libseccomp-dev libcap-ng-dev libcap-dev libidn2-dev libpsl-dev uthash-dev
 libcmocka-dev bats jq iproute2 ethtool nftables procps util-linux python3 curl socat iperf3 openssl tcpdump
 bind9-dnsutils dns-root-data nsd unbound nginx-light musl-tools netcat-openbsd mandoc
-qemu-system-x86 xz-utils"
+qemu-system-x86 xz-utils runc runsc busybox-static"
 
 missing=
 for package in $packages; do
