@@ -17,7 +17,6 @@
 #include "agentd/policy/report.h"
 #include "agentd/util/cleanup.h"
 #include "agentd/util/log.h"
-#include "agentd/util/notify.h"
 
 enum { PENDING_MS = 20, ATTACH_FAILURE_LOG_S = 60 };
 
@@ -59,6 +58,7 @@ static void attach_failure_log(struct daemon *daemon, const char *name, const ch
         __u64 now_ns = monitor_now();
 
         daemon->attach_failures++;
+        (void)snprintf(daemon->attach_failure, sizeof(daemon->attach_failure), "'%.60s': %.120s", name, text);
         if (daemon->attach_failure_ns && now_ns - daemon->attach_failure_ns < ATTACH_FAILURE_LOG_S * NSEC_PER_SEC)
                 return;
         daemon->attach_failure_ns = now_ns;
@@ -202,7 +202,7 @@ int daemon_reload(struct daemon *daemon, struct monitor_error *error, json_t **r
         json_t *changes = NULL;
         int r;
 
-        notify_state("RELOADING=1");
+        daemon_notify_reloading(daemon);
         r = config_load(daemon->config_path, &diagnostics, &config);
         if (r < 0) {
                 error->exit_status = diagnostics_exit_status(&diagnostics);
@@ -241,7 +241,7 @@ int daemon_reload(struct daemon *daemon, struct monitor_error *error, json_t **r
                 monitor_event(daemon->monitor, EVENT_LIFECYCLE, NULL, REASON_NONE, "reload refused: %.200s",
                               error->text);
         }
-        notify_state("READY=1");
+        daemon_notify_reloaded(daemon);
         return r;
 }
 
@@ -271,16 +271,9 @@ static void on_signal(uv_signal_t *handle, int signal_number)
         json_decref(result);
 }
 
-static void on_watchdog(uv_timer_t *timer)
-{
-        notify_state("WATCHDOG=1");
-}
-
 static int signals_start(struct daemon *daemon)
 {
         static const int numbers[] = {SIGHUP, SIGTERM, SIGINT};
-        __u64 watchdog_ms = notify_watchdog_ms();
-
         for (size_t i = 0; i < ARRAY_SIZE(numbers); i++) {
                 int r = uv_signal_init(&daemon->loop, &daemon->signals[i]);
 
@@ -291,8 +284,6 @@ static int signals_start(struct daemon *daemon)
                 if (r < 0)
                         return r;
         }
-        if (watchdog_ms > 0)
-                return uv_timer_start(&daemon->watchdog, on_watchdog, watchdog_ms / 2, watchdog_ms / 2);
         return 0;
 }
 
@@ -489,9 +480,10 @@ int serve_main(int argc, char *argv[])
         daemon.config_path = realpath(path, NULL);
         (void)uv_loop_init(&daemon.loop);
         (void)uv_timer_init(&daemon.loop, &daemon.pending_timer);
-        (void)uv_timer_init(&daemon.loop, &daemon.watchdog);
         daemon.pending_timer.data = &daemon;
         r = signals_start(&daemon);
+        if (r == 0)
+                r = daemon_notify_start(&daemon);
         if (r == 0)
                 r = daemon_open(&daemon, config, &error);
         status = 0;
@@ -502,9 +494,9 @@ int serve_main(int argc, char *argv[])
                 log_info("enforcing %u agents, policy generation %u, control socket %s",
                          HASH_COUNT(daemon.monitor->agents), datapath_generation(daemon.monitor->datapath),
                          daemon.socket_path);
-                notify_state("READY=1");
+                daemon_notify_opened(&daemon);
                 (void)uv_run(&daemon.loop, UV_RUN_DEFAULT);
-                notify_state("STOPPING=1");
+                daemon_notify_stopping();
         }
         daemon_close(&daemon);
         return status;

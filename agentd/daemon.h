@@ -6,6 +6,7 @@
 
 #include "agentd/agent/watch.h"
 #include "agentd/control/server.h"
+#include "agentd/daemon_notify.h"
 #include "agentd/monitor.h"
 
 /* An answer that waits: for an agent to appear, or for its first look-ups. */
@@ -28,12 +29,14 @@ struct daemon {
         struct control_server *control;
         struct agent_watch_callbacks watch_callbacks;
         struct daemon_pending *pending;
-        uv_timer_t pending_timer, watchdog;
+        uv_timer_t pending_timer;
+        struct daemon_notify notify;
         uv_signal_t signals[3];
         char events_target[512];
         size_t reloads_ok, reloads_failed;
         size_t attach_failures;
-        __u64 attach_failure_ns; /* of the last line in the log */
+        __u64 attach_failure_ns;  /* of the last line in the log */
+        char attach_failure[200]; /* the last one: who and why */
 };
 
 /* argv[0] is "serve". */

@@ -43,6 +43,7 @@ size_t message_size(__u32 kind)
         case MESSAGE_UPSTREAM:
                 return sizeof(struct message_upstream);
         case MESSAGE_READY:
+        case MESSAGE_ALIVE:
                 return sizeof(struct message_header);
         case MESSAGE_LEARN:
                 return sizeof(struct message_learn);

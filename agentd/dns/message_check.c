@@ -104,6 +104,7 @@ int message_check_from_worker(const union message *message)
 
         switch (message->header.kind) {
         case MESSAGE_READY:
+        case MESSAGE_ALIVE:
                 good = true;
                 break;
         case MESSAGE_LEARN:

@@ -17,7 +17,7 @@
 #include "agentd/util/cleanup.h"
 #include "agentd/util/log.h"
 
-enum { RESOLV_CONF_MS = 5000, RESOLVES_MAX = 65536, QUERIES_MAX = 256 };
+enum { RESOLV_CONF_MS = 5000, SILENCE_LOOK_MS = 1000, RESOLVES_MAX = 65536, QUERIES_MAX = 256 };
 
 static const char resolv_conf[] = "/etc/resolv.conf";
 
@@ -92,6 +92,11 @@ static void resolv_conf_look(uv_timer_t *timer)
         (void)apply_settings(supervisor, &settings);
 }
 
+static void silence_look(uv_timer_t *timer)
+{
+        link_look(timer->data);
+}
+
 static void supervisor_release(struct dns_supervisor *supervisor)
 {
         free(supervisor->program);
@@ -134,10 +139,13 @@ int dns_supervisor_new(uv_loop_t *loop, const char *program, const struct dns_se
         }
         uv_timer_init(loop, &supervisor->restart_timer);
         uv_timer_init(loop, &supervisor->resolv_conf_timer);
-        supervisor->restart_timer.data = supervisor->resolv_conf_timer.data = supervisor;
-        supervisor->n_open = 2;
+        uv_timer_init(loop, &supervisor->silence_timer);
+        supervisor->restart_timer.data = supervisor->resolv_conf_timer.data = supervisor->silence_timer.data =
+                supervisor;
+        supervisor->n_open = 3;
         link_adopt(supervisor, supervisor->link);
         uv_timer_start(&supervisor->resolv_conf_timer, resolv_conf_look, RESOLV_CONF_MS, RESOLV_CONF_MS);
+        uv_timer_start(&supervisor->silence_timer, silence_look, SILENCE_LOOK_MS, SILENCE_LOOK_MS);
         *ret = supervisor;
         return 0;
 }
@@ -153,6 +161,7 @@ void dns_supervisor_free(struct dns_supervisor *supervisor)
         source_clear(&supervisor->source);
         uv_close((uv_handle_t *)&supervisor->restart_timer, timer_closed);
         uv_close((uv_handle_t *)&supervisor->resolv_conf_timer, timer_closed);
+        uv_close((uv_handle_t *)&supervisor->silence_timer, timer_closed);
 }
 
 int dns_supervisor_settings(struct dns_supervisor *supervisor, const struct dns_settings *settings)

@@ -23,6 +23,7 @@ enum {
         BACKOFF_MAX_MS = 1000,
         QUEUE_MAX = 65536,
         MESSAGES_PER_TURN = 64,
+        SILENT_LOOKS = 10,
 };
 
 static void link_broken(struct link *link, const char *why);
@@ -269,6 +270,15 @@ static void link_broken(struct link *link, const char *why)
         supervisor->callbacks.restarted(supervisor->context, status);
 }
 
+/* Looks and not time: while our own loop stood still, nothing was received either, and the worker is not to blame. */
+void link_look(struct dns_supervisor *supervisor)
+{
+        struct link *link = supervisor->link;
+
+        if (link && link->ready && ++link->silent > SILENT_LOOKS)
+                link_broken(link, "has not been heard of for a while");
+}
+
 static void learn_wanted(struct link *link, const struct message_learn *message)
 {
         struct dns_supervisor *supervisor = link->supervisor;
@@ -329,7 +339,10 @@ static void message_received(struct link *link, const union message *message)
                 link_broken(link, "sends what makes no sense");
                 return;
         }
+        link->silent = 0;
         switch (message->header.kind) {
+        case MESSAGE_ALIVE:
+                break;
         case MESSAGE_READY:
                 link->ready = true;
                 uv_timer_stop(&supervisor->restart_timer);

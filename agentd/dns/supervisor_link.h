@@ -19,6 +19,7 @@ struct link {
         int fd;
         pid_t pid;
         bool ready;
+        unsigned silent; /* looks since it was last heard of */
         __u64 started_ms;
 };
 
@@ -40,7 +41,8 @@ struct dns_supervisor {
         struct link *link; /* NULL: between two workers */
         uv_timer_t restart_timer;
         uv_timer_t resolv_conf_timer;
-        unsigned n_open; /* of the two */
+        uv_timer_t silence_timer;
+        unsigned n_open; /* of the three */
         unsigned restarts;
         __u32 backoff_ms;
         __u64 next_id;
@@ -56,6 +58,9 @@ int link_start_ready(struct dns_supervisor *supervisor, const struct message_set
 
 /* Makes it the supervisor's, which must have none, and tells it everything. */
 void link_adopt(struct dns_supervisor *supervisor, struct link *link);
+
+/* Replaces a worker of which nothing has been heard for SILENT_LOOKS calls of this; called once a second. */
+void link_look(struct dns_supervisor *supervisor);
 
 /* Ends the process; returns what it died of. The link is then not to be used. */
 int link_end(struct link *link);

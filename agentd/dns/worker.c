@@ -338,13 +338,16 @@ static void monitor_ready(uv_poll_t *poll, int status, int events)
 
 static void tick(uv_timer_t *timer)
 {
+        struct message_header alive = {MESSAGE_ALIVE, sizeof(alive), 0};
         struct worker *worker = timer->data;
 
-        /* A loop that stands still ends by SIGALRM, and the monitor starts another worker. */
+        /* A loop that stands still ends by SIGALRM; of a process that was stopped the monitor hears nothing more.
+         * Either way the monitor starts another worker. */
         alarm(WATCHDOG_S);
         lookup_expire(worker, uv_now(&worker->loop));
         if (++worker->n_ticks % TICKS_PER_STATISTICS != 0)
                 return;
+        worker_send(worker, &alive);
         for (struct worker_agent *agent = worker->agents; agent; agent = agent->hh.next) {
                 struct message_statistics message = {
                         .header = {MESSAGE_STATISTICS, sizeof(message), 0},

@@ -6,5 +6,6 @@
 
 #include <linux/types.h>
 
-void notify_state(const char *state);
+/* Never waits. 0, also when nobody is to be told; -EAGAIN: the manager's queue is full; -errno: it does not listen. */
+int notify_state(const char *state);
 __u64 notify_watchdog_ms(void); /* WATCHDOG_USEC of this process; 0: none */

@@ -31,6 +31,7 @@ enum message_kind {
         MESSAGE_RESOLVED = 35,     /* struct message_resolved: how a MESSAGE_RESOLVE ended */
         MESSAGE_ASK_UPSTREAM = 36, /* struct message_ask_upstream: as-asked only */
         MESSAGE_STATISTICS = 37,   /* struct message_statistics: about once a second when they changed */
+        MESSAGE_ALIVE = 38,        /* header only: its loop runs; about once a second */
 };
 
 struct message_header {

@@ -34,10 +34,11 @@ static const union message ask = {.ask_upstream = {.header = {MESSAGE_ASK_UPSTRE
                                                    .ip_protocol = IPPROTO_TCP}};
 static const union message statistics = {
         .statistics = {.header = {MESSAGE_STATISTICS, sizeof(statistics.statistics)}, .agent_id = AGENT_MAX - 1}};
+static const union message alive = {.header = {MESSAGE_ALIVE, sizeof(alive.header)}};
 
 static void takes_what_a_worker_sends(void **state)
 {
-        const union message *const good[] = {&learn, &refused, &resolved, &ask, &statistics};
+        const union message *const good[] = {&learn, &refused, &resolved, &ask, &statistics, &alive};
         union message message = learn;
 
         for (size_t i = 0; i < ARRAY_SIZE(good); i++)

@@ -19,6 +19,7 @@
 #include <sys/wait.h>
 
 #include "agentd/dns/supervisor.h"
+#include "agentd/dns/supervisor_link.h"
 #include "agentd/dns/worker.h"
 #include "tests/unit/dns/worker_rig.h"
 
@@ -258,6 +259,40 @@ static void a_dead_worker_is_replaced_and_a_question_asked_meanwhile_is_answered
         assert_int_not_equal(dns_supervisor_pid(world->supervisor), first);
 }
 
+static void a_worker_that_stands_still_is_replaced(void **state)
+{
+        struct world *world = started(state);
+        pid_t first;
+
+        ask_refused(world, 1);
+        first = dns_supervisor_pid(world->supervisor);
+        assert_int_equal(kill(first, SIGSTOP), 0);
+        for (unsigned i = 0; i < 10; i++)
+                link_look(world->supervisor);
+        assert_int_equal(world->n_restarted, 0);
+        link_look(world->supervisor);
+        assert_int_equal(world->n_restarted, 1);
+        client_ask(&world->rig, &(struct question){.name = "evil.test", .type = DNS_TYPE_A, .id = 2});
+        run_until(world, world->rig.client, NULL, 0);
+        expect_reply(&world->rig, 2, DNS_NXDOMAIN, 0);
+        assert_int_not_equal(dns_supervisor_pid(world->supervisor), first);
+}
+
+static void a_worker_with_nothing_to_do_is_heard_of(void **state)
+{
+        struct world *world = started(state);
+        pid_t first = dns_supervisor_pid(world->supervisor);
+
+        for (unsigned i = 0; i < 2; i++) {
+                for (unsigned looks = 0; looks < 7; looks++) /* and the supervisor looks by itself */
+                        link_look(world->supervisor);
+                while (world->supervisor->link->silent > 0)
+                        uv_run(&world->loop, UV_RUN_ONCE);
+        }
+        assert_int_equal(dns_supervisor_pid(world->supervisor), first);
+        assert_int_equal(world->n_restarted, 0);
+}
+
 static void what_a_dead_worker_was_asked_is_told_to_have_failed(void **state)
 {
         struct world *world = started(state);
@@ -422,6 +457,8 @@ int main(int argc, char **argv)
         const struct CMUnitTest tests[] = {
                 SUPERVISOR_TEST(asks_the_monitor_and_answers_after_its_yes),
                 SUPERVISOR_TEST(a_dead_worker_is_replaced_and_a_question_asked_meanwhile_is_answered),
+                SUPERVISOR_TEST(a_worker_that_stands_still_is_replaced),
+                SUPERVISOR_TEST(a_worker_with_nothing_to_do_is_heard_of),
                 SUPERVISOR_TEST(what_a_dead_worker_was_asked_is_told_to_have_failed),
                 SUPERVISOR_TEST(settings_that_do_not_work_leave_the_old_ones),
                 SUPERVISOR_TEST(settings_are_taken_with_and_without_a_new_worker),

@@ -306,7 +306,8 @@ UNUSED static void monitor_take(struct rig *rig, __u32 kind, union message *ret)
                 r = channel_receive(rig->monitor, ret, NULL, NULL);
                 if (r < 0)
                         fail_msg("the worker is gone: %s", strerror(-r));
-        } while (ret->header.kind == MESSAGE_STATISTICS && kind != MESSAGE_STATISTICS);
+        } while (ret->header.kind == MESSAGE_ALIVE ||
+                 (ret->header.kind == MESSAGE_STATISTICS && kind != MESSAGE_STATISTICS));
         assert_int_equal(ret->header.kind, kind);
 }
 
@@ -329,7 +330,8 @@ UNUSED static void rig_barrier(struct rig *rig)
         do {
                 wait_readable(rig->monitor, "the barrier");
                 assert_int_equal(channel_receive(rig->monitor, &answer, NULL, NULL), 0);
-        } while (answer.header.kind == MESSAGE_STATISTICS || answer.header.kind == MESSAGE_REFUSED);
+        } while (answer.header.kind == MESSAGE_STATISTICS || answer.header.kind == MESSAGE_REFUSED ||
+                 answer.header.kind == MESSAGE_ALIVE);
         assert_int_equal(answer.header.kind, MESSAGE_RESOLVED);
 }
 
