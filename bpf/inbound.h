@@ -92,6 +92,23 @@ static __noinline int inbound_is_live(struct __sk_buff *skb, const struct flow *
         return peers && inbound_peer_is_live(peers, flow, bpf_ktime_get_boot_ns());
 }
 
+/* A datagram that comes in from where the agent may send to: does it come from whom this socket has spoken to? */
+static __noinline int inbound_is_answer(struct __sk_buff *skb, const struct flow *flow)
+{
+        struct inbound_peers *peers;
+        struct bpf_sock *sk = skb->sk;
+
+        if (!sk || !flow)
+                return 0;
+        sk = bpf_sk_fullsock(sk);
+        if (!sk)
+                return 0;
+        if (sk->state == BPF_TCP_ESTABLISHED)
+                return 1;
+        peers = bpf_sk_storage_get(&asked_peers, sk, 0, 0);
+        return peers && inbound_peer_is_live(peers, flow, bpf_ktime_get_boot_ns());
+}
+
 /* Of a packet whose headers are read. Returns enum inbound. */
 static __noinline int inbound_of(struct __sk_buff *skb, const struct packet *packet, __u32 direction)
 {

@@ -273,6 +273,14 @@ struct {
         __type(value, struct inbound_peers);
 } inbound_peers SEC(".maps");
 
+/* Whom an unconnected UDP socket has sent to: they may answer. */
+struct {
+        __uint(type, BPF_MAP_TYPE_SK_STORAGE);
+        __uint(map_flags, BPF_F_NO_PREALLOC);
+        __type(key, int);
+        __type(value, struct inbound_peers);
+} asked_peers SEC(".maps");
+
 /* Which server a redirected look-up named, by the client's port: for `as-asked`. */
 struct asked_key {
         __u32 agent_id;

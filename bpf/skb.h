@@ -155,6 +155,13 @@ static __noinline int skb_judge(struct __sk_buff *skb, struct packet *packet, st
                 }
         }
 
+        if (direction == DIRECTION_INGRESS && verdict.action == VERDICT_ALLOW && flow->protocol == PROTOCOL_UDP &&
+            !(flow->flags & (FLOW_LOOPBACK | FLOW_INBOUND)) && !inbound_is_answer(skb, flow)) {
+                verdict.action = VERDICT_DENY;
+                verdict.reason = REASON_INGRESS;
+                verdict.rule = RULE_NONE;
+        }
+
         if (verdict.action == VERDICT_DENY && packet->inbound == INBOUND_PERHAPS && !(flow->flags & FLOW_LOOPBACK)) {
                 __u32 as_answer = verdict.reason | (__u32)verdict.rule << 16;
 
@@ -363,7 +370,9 @@ static __always_inline int skb_fast(struct __sk_buff *skb, __u32 direction)
                         return SKB_DROP;
                 word = ACCESS_ONCE(agent->word);
                 if (cache_find(line, word, &flow, &set)) {
-                        if (skb_pass(skb, line, direction, protocol, header_bytes, set))
+                        if ((direction == DIRECTION_EGRESS || protocol != IPPROTO_UDP ||
+                             inbound_is_answer(skb, &flow)) &&
+                            skb_pass(skb, line, direction, protocol, header_bytes, set))
                                 return SKB_PASS;
                 } else if (skb_fast_inbound(skb, line, word, direction)) {
                         return SKB_PASS;

@@ -289,6 +289,25 @@ static __noinline int socket_judge(struct bpf_sock_addr *ctx, struct agent_line 
         return emit_verdict(&origin, store, word, now_ns, flow, &verdict) ? SOCKET_ALLOW : SOCKET_DENY;
 }
 
+/* A datagram that is sent with its destination: an answer may come. Where there is no room it may not. */
+static __noinline int socket_note_asked(struct bpf_sock_addr *ctx, struct flow *flow)
+{
+        struct agent_line *line = bpf_get_local_storage(&lines, 0);
+        struct inbound_peers *peers;
+        struct bpf_sock *sk = ctx->sk;
+
+        if (!sk || !flow || sk->state == BPF_TCP_ESTABLISHED)
+                return 0;
+        peers = bpf_sk_storage_get(&asked_peers, sk, 0, BPF_SK_STORAGE_GET_F_CREATE);
+        if (!peers) {
+                emit_helper_failed(line->agent_id);
+                return 0;
+        }
+        flow->local_port = sk->src_port;
+        inbound_peer_note(peers, flow, bpf_ktime_get_boot_ns());
+        return 0;
+}
+
 static __always_inline int socket_addr(struct bpf_sock_addr *ctx, bool ipv6, __u32 hook)
 {
         struct agent_line *line = bpf_get_local_storage(&lines, 0);
@@ -315,10 +334,13 @@ static __always_inline int socket_addr(struct bpf_sock_addr *ctx, bool ipv6, __u
         if (r == SOCKET_ADMIT) {
                 r = socket_admit(ctx, &flow);
                 if (r == REASON_NONE)
-                        return SOCKET_ALLOW;
-                /* Once more, for the event that names the rule; audit mode lets it through. */
-                r = socket_judge(ctx, line, store, &flow, hook | (__u32)r << JUDGE_REASON_SHIFT);
+                        r = SOCKET_ALLOW;
+                else /* once more, for the event that names the rule; audit mode lets it through */
+                        r = socket_judge(ctx, line, store, &flow, hook | (__u32)r << JUDGE_REASON_SHIFT);
         }
+        if (r == SOCKET_ALLOW && (hook == HOOK_SENDMSG4 || hook == HOOK_SENDMSG6) && flow.protocol == PROTOCOL_UDP &&
+            !(flow.flags & FLOW_LOOPBACK))
+                socket_note_asked(ctx, &flow);
         if (r != VERDICT_REDIRECT)
                 return r == SOCKET_ALLOW ? SOCKET_ALLOW : SOCKET_DENY;
 

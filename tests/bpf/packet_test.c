@@ -333,7 +333,7 @@ static const struct packet_case cases[] = {
         {"that of a stranger", REASON_INGRESS, IN, "192.0.2.1", TCP, 443, SYN | ACK},
         {"TCP data", REASON_NONE, IN, "198.51.100.1", TCP, 443, ACK},
         {"TCP data from another port", REASON_INGRESS, IN, "198.51.100.1", TCP, 80, ACK},
-        {"UDP answer", REASON_NONE, IN, "203.0.113.1", UDP, 443},
+        {"UDP that no socket has asked for", REASON_INGRESS, IN, "203.0.113.1", UDP, 443},
         {"UDP of a stranger", REASON_INGRESS, IN, "192.0.2.1", UDP, 443},
         {"an echo reply", REASON_NONE, IN, "192.0.2.7", ICMP},
         {"a stranger's ping", REASON_INGRESS, IN, "192.0.2.1", ICMP},

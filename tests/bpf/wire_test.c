@@ -442,7 +442,8 @@ static void charges_datagrams_that_came_in_fragments(void **state)
                 skip();
         for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
                 socklen_t length;
-                union wire_address near = wire_address(cases[i].family, false, PORT, &length);
+                union wire_address near = wire_address(cases[i].family, false, PORT, &length),
+                                   from = wire_address(cases[i].family, true, PORT, &length);
                 int far, fd = line_socket(&line, cases[i].family, SOCK_DGRAM, 0);
                 char what[64];
 
@@ -451,6 +452,7 @@ static void charges_datagrams_that_came_in_fragments(void **state)
                 wire_mtu(&line.wire, cases[i].mtu);
                 far = wire_far_socket(&line.wire, cases[i].family, SOCK_DGRAM, 0, PORT);
                 assert_int_equal(bind(fd, &near.any, length), 0);
+                assert_int_equal(connect(fd, &from.any, length), 0);
                 for (size_t size = 1; size <= 65000; size += size < 4600 ? 1 : 5003) {
                         assert_int_equal(sendto(far, zeroes, size, 0, &near.any, length), size);
                         assert_int_equal(recv(fd, zeroes, sizeof(zeroes), 0), size);
