@@ -83,6 +83,17 @@ static json_t *examine_without_daemon(const char *path, int error)
         return json_pack("{s:b,s:o}", "enforceable", 0, "checks", checks);
 }
 
+/* A kernel below the floor: no daemon will ever answer on it. */
+static bool kernel_is_too_old(const json_t *checks)
+{
+        const json_t *check;
+        size_t i;
+
+        json_array_foreach(checks, i, check) if (strcmp(json_text(check, "name"), "kernel") ==
+                                                 0) return !json_is_true(json_object_get(check, "ok"));
+        return false;
+}
+
 static void print_checks(const json_t *checks)
 {
         struct table table;
@@ -140,7 +151,7 @@ int ctl_doctor(const struct ctl_arguments *arguments)
                 status = json_is_true(json_object_get(result, "enforceable")) ? CTL_OK : CTL_UNENFORCEABLE;
         } else {
                 result = examine_without_daemon(path, error);
-                status = CTL_UNREACHABLE;
+                status = kernel_is_too_old(json_object_get(result, "checks")) ? CTL_UNENFORCEABLE : CTL_UNREACHABLE;
         }
         if (arguments->json) {
                 r = print_json(result);
@@ -150,7 +161,9 @@ int ctl_doctor(const struct ctl_arguments *arguments)
                 r = print_end();
         }
         json_decref(result);
-        if (error != 0)
+        if (status == CTL_UNENFORCEABLE && error != 0)
+                ctl_error("this kernel cannot enforce: 6.1 or newer is needed");
+        else if (error != 0)
                 ctl_error("cannot reach the daemon at %s: %s", path, strerror(-error));
         return r != CTL_OK ? r : status;
 }
