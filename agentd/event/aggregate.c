@@ -122,6 +122,12 @@ static bool event_is_of_name(const struct event *event)
         return event->type == EVENT_DNS || !event->has_destination;
 }
 
+/* Its destination is the agent, whoever it is that knocks. */
+static bool event_is_from_outside(const struct event *event)
+{
+        return event->direction == DIRECTION_INGRESS && event->has_source;
+}
+
 static __u64 event_hash(const struct aggregate *aggregate, const struct event *event, enum level level, __u64 agent)
 {
         __u64 hash = mix(level == LEVEL_TYPE ? aggregate->seed[0] : agent, (__u64)level << 8 | event->type);
@@ -134,6 +140,8 @@ static __u64 event_hash(const struct aggregate *aggregate, const struct event *e
         hash = mix(hash, event->destination.halves[0]);
         hash = mix(hash, event->destination.halves[1] ^ aggregate->seed[1]);
         hash = mix(hash, (__u64)event->has_destination << 16 | event->destination_port);
+        if (event_is_from_outside(event))
+                hash = mix(mix(hash, event->source.halves[0]), event->source.halves[1]);
         if (event_is_of_name(event))
                 hash = mix_text(hash, event->name, sizeof(event->name));
         if (event->family != 0)
@@ -154,6 +162,8 @@ static bool event_is_repeat(const struct event *one, const struct event *two, en
                (one->family == two->family && !memcmp(one->path, two->path, sizeof(one->path)) &&
                 one->destination_port == two->destination_port && one->has_destination == two->has_destination &&
                 !memcmp(&one->destination, &two->destination, sizeof(one->destination)) &&
+                event_is_from_outside(one) == event_is_from_outside(two) &&
+                (!event_is_from_outside(one) || !memcmp(&one->source, &two->source, sizeof(one->source))) &&
                 (!event_is_of_name(one) || !strncmp(one->name, two->name, sizeof(one->name))));
 }
 

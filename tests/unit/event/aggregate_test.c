@@ -126,6 +126,32 @@ static void what_differs_in_the_key_is_not_summed(void **state)
         assert_false(aggregate_add(aggregate, &event, 0));
 }
 
+/* What comes in has the agent for a destination: it is told apart by who sends it. */
+static void knocks_are_summed_by_who_knocks(void **state)
+{
+        _cleanup_(aggregate_freep) struct aggregate *aggregate = NULL;
+        struct event base = deny_of("10.200.1.20", 22), other;
+
+        assert_int_equal(aggregate_new(&aggregate), 0);
+        base.direction = DIRECTION_INGRESS;
+        base.reason = REASON_INGRESS;
+        base.has_source = true;
+        base.source_port = 40000;
+        assert_int_equal(address_parse("192.0.2.1", &base.source), 0);
+        other = base;
+        assert_int_equal(address_parse("192.0.2.2", &other.source), 0);
+        assert_true(aggregate_add(aggregate, &base, 0));
+        assert_true(aggregate_add(aggregate, &other, 0));
+        base.source_port++; /* another try of the same one */
+        assert_false(aggregate_add(aggregate, &base, 0));
+        assert_false(aggregate_add(aggregate, &other, 0));
+
+        /* On the way out the source is the agent, and its port is chosen anew each time. */
+        base.direction = other.direction = DIRECTION_EGRESS;
+        assert_true(aggregate_add(aggregate, &base, 0));
+        assert_false(aggregate_add(aggregate, &other, 0));
+}
+
 static void what_is_no_traffic_is_never_summed(void **state)
 {
         static const enum event_type types[] = {EVENT_BUDGET, EVENT_LEARN, EVENT_DRIFT, EVENT_LIFECYCLE, EVENT_AUDIT};
@@ -367,6 +393,7 @@ int main(void)
                 cmocka_unit_test(the_first_goes_out_at_once_and_the_rest_as_one),
                 cmocka_unit_test(one_alone_makes_no_sum),
                 cmocka_unit_test(what_differs_in_the_key_is_not_summed),
+                cmocka_unit_test(knocks_are_summed_by_who_knocks),
                 cmocka_unit_test(what_is_no_traffic_is_never_summed),
                 cmocka_unit_test(a_flood_of_destinations_is_bounded_and_its_rest_is_one_sum),
                 cmocka_unit_test(a_flood_keeps_reasons_and_protocols_apart),
