@@ -15,6 +15,7 @@
 
 #include "agentd/abi_guard.h"
 #include "bpf/skb.h"
+#include "bpf/sockopt.h"
 
 static __u32 guard_level; /* where the last agent was found; racing writers cost each other a walk */
 
@@ -47,38 +48,52 @@ static __noinline int guard_walk(struct __sk_buff *skb)
         return 0;
 }
 
-/* There is no agent whose event it could be: the record says which cgroup it was, and counter 0 counts it. */
-static __noinline int guard_refuse(struct __sk_buff *skb, __u32 direction)
+/*
+ * There is no agent whose event it could be: the record says which cgroup it was, and counter 0 counts it. NULL: the
+ * ring is full, which is counted as well. To be submitted.
+ */
+static __always_inline struct verdict_record *guard_record(__u64 cgroup_id, __u64 *ret_before)
 {
         struct agent_counters *exact = emit_counters(0);
-        struct packet packet = {};
         struct verdict_record *record;
-        __u64 before;
 
         if (exact)
                 __sync_fetch_and_add(&exact->denied[REASON_NO_POLICY], 1);
-        packet.ip_protocol = 255;
-        skb_parse(skb, &packet, direction & 1); /* what cannot be read is refused all the same */
-
-        before = bpf_ringbuf_query(&events, BPF_RB_AVAIL_DATA);
+        *ret_before = bpf_ringbuf_query(&events, BPF_RB_AVAIL_DATA);
         record = bpf_ringbuf_reserve(&events, sizeof(*record), 0);
         if (!record) {
                 if (exact)
                         __sync_fetch_and_add(&exact->events_lost, 1);
-                return SKB_DROP;
+                return NULL;
         }
         __builtin_memset(record, 0, sizeof(*record));
         record->header.size = sizeof(*record);
         record->header.kind = RECORD_VERDICT;
         record->header.abi = AGENTD_ABI_VERSION;
         record->time_ns = bpf_ktime_get_boot_ns();
-        record->cgroup_id = bpf_skb_cgroup_id(skb);
-        record->flow = bpf_get_socket_cookie(skb);
-        record->bytes = packet_wire_bytes(skb, packet.header_bytes, packet.ip_protocol, direction & 1, false);
+        record->cgroup_id = cgroup_id;
         record->rule = RULE_NONE;
         record->action = VERDICT_DENY;
         record->reason = REASON_NO_POLICY;
         record->hook = HOOK_GUARD;
+        record->ip_protocol = 255;
+        return record;
+}
+
+static __noinline int guard_refuse(struct __sk_buff *skb, __u32 direction)
+{
+        struct packet packet = {};
+        struct verdict_record *record;
+        __u64 before;
+
+        packet.ip_protocol = 255;
+        skb_parse(skb, &packet, direction & 1); /* what cannot be read is refused all the same */
+
+        record = guard_record(bpf_skb_cgroup_id(skb), &before);
+        if (!record)
+                return SKB_DROP;
+        record->flow = bpf_get_socket_cookie(skb);
+        record->bytes = packet_wire_bytes(skb, packet.header_bytes, packet.ip_protocol, direction & 1, false);
         record->direction = direction & 1;
         record->ip_protocol = packet.ip_protocol;
         if ((direction & 1) == DIRECTION_EGRESS) {
@@ -117,4 +132,34 @@ SEC("cgroup_skb/ingress")
 int agentd_guard_ingress(struct __sk_buff *skb)
 {
         return guard_judge(skb, DIRECTION_INGRESS);
+}
+
+/*
+ * What the kernel would send for the process is seen by no packet program: the report of a group that is joined, with
+ * the group's address for data. The options that agents are refused are refused here as well.
+ */
+SEC("cgroup/setsockopt")
+int agentd_guard_setsockopt(struct bpf_sockopt *ctx)
+{
+        const struct origin origin = {};
+        struct verdict_record *record;
+        __u64 before;
+
+        if (!sockopt_refused(ctx->level, ctx->optname))
+                return 1;
+        for (__u32 level = 1; level <= GUARD_LEVELS_MAX; level++) {
+                __u64 cgroup_id = bpf_get_current_ancestor_cgroup_id(level);
+
+                if (cgroup_id == 0)
+                        break;
+                if (guard_knows(cgroup_id))
+                        return 1;
+        }
+        record = guard_record(bpf_get_current_cgroup_id(), &before);
+        if (!record)
+                return 0;
+        record->direction = DIRECTION_EGRESS;
+        emit_process(record, &origin, NULL, true);
+        bpf_ringbuf_submit(record, emit_wake_flag(before, sizeof(*record)));
+        return 0;
 }

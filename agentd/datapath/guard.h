@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /*
  * Guarded parents: cgroups below which everything is denied that is not inside an agent. Links are pinned under
- * guards/CGROUP_ID/egress and ingress, and hold without the daemon.
+ * guards/CGROUP_ID/HOOK, and hold without the daemon.
  *
  * Which cgroups are agents is known to the kernel by a table that datapath_attach() and datapath_detach() keep: the
  * agent's own links hold before it is entered, and it is taken out before they go.
@@ -12,7 +12,7 @@
 
 enum { DATAPATH_GUARDS_MAX = 64 };
 
-/* Returns when both directions hold; makes good what is missing of a guard that is there. cgroup_fd: a v2 directory. */
+/* Returns when all its hooks hold; makes good what is missing of a guard that is there. cgroup_fd: a v2 directory. */
 int datapath_guard_add(struct datapath *datapath, int cgroup_fd, __u64 cgroup_id);
 /* Ends it: what lives below and is no agent is free. */
 int datapath_guard_remove(struct datapath *datapath, __u64 cgroup_id);

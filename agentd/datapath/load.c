@@ -218,6 +218,7 @@ static int describe_hooks(struct datapath *datapath)
         const struct datapath_hook guard_hooks[DATAPATH_GUARD_HOOKS] = {
                 {HOOK_GUARD, "egress", BPF_CGROUP_INET_EGRESS, skeleton->progs.agentd_guard_egress},
                 {HOOK_GUARD, "ingress", BPF_CGROUP_INET_INGRESS, skeleton->progs.agentd_guard_ingress},
+                {HOOK_GUARD, "setsockopt", BPF_CGROUP_SETSOCKOPT, skeleton->progs.agentd_guard_setsockopt},
         };
         int r = 0;
 

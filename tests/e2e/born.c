@@ -2,7 +2,8 @@
 /*
  * A process that is born in a cgroup (clone3 with CLONE_INTO_CGROUP) and sends as the first thing it does.
  *
- *     born CGROUP_DIRECTORY [flood SECONDS] PROTO/ADDRESS/PORT...
+ *     born CGROUP_DIRECTORY [flood SECONDS] PROTO/ADDRESS/PORT...      PROTO: udp, tcp, icmp, raw (ICMP), join (a
+ * group)
  *
  * CGROUP_DIRECTORY is made if it is not there: the container runtime's two steps without a pause between them. One line
  * for each destination: SPEC sent|ERRNO. flood: again and again for so long; of the first round every line, later only
@@ -13,6 +14,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/sched.h>
+#include <net/if.h>
 #include <netinet/in.h>
 #include <poll.h>
 #include <signal.h>
@@ -75,6 +77,13 @@ static const char *attempt(const char *text)
         fd = socket(family, type | SOCK_NONBLOCK | SOCK_CLOEXEC, protocol);
         if (fd < 0)
                 return strerrorname_np(errno);
+        if (!strncmp(text, "join/", 5)) { /* the kernel sends a report, with the group's address */
+                struct group_req group = {.gr_interface = if_nametoindex("eth0")};
+
+                memcpy(&group.gr_group, &to, sizeof(to));
+                r = setsockopt(fd, family == AF_INET ? SOL_IP : SOL_IPV6, MCAST_JOIN_GROUP, &group, sizeof(group));
+                return r < 0 ? strerrorname_np(errno) : "sent"; /* left open: it stays a member */
+        }
         if (type == SOCK_STREAM)
                 r = connect(fd, (struct sockaddr *)&to, length);
         else
