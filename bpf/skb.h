@@ -112,9 +112,17 @@ static __noinline int skb_judge(struct __sk_buff *skb, struct packet *packet, st
         origin.local_port = packet->local_port;
 
         /* 127/8 on another device has been forged or rewritten: no loopback, and no rule will name it. */
-        if (skb->ifindex == PACKET_LOOPBACK_IFINDEX && address_is_loopback(&flow->remote))
+        if (skb->ifindex == PACKET_LOOPBACK_IFINDEX && address_is_loopback(&flow->remote)) {
                 flow->flags |= FLOW_LOOPBACK;
-        else if (packet->inbound == INBOUND_YES)
+                /*
+                 * Who sends to ::1 sends from there. With a source of his choice (IPV6_FREEBIND, which the setsockopt
+                 * hook refuses, but never sees from a 32-bit system call) the kernel's answer, an ICMP error with all
+                 * of the data, would go to that source, from no socket of the agent's. From 127/8 none gets out.
+                 */
+                if (direction == DIRECTION_EGRESS && !address_is_ipv4(&flow->remote) &&
+                    !address_is_loopback(&packet->local) && !malformed)
+                        malformed = REASON_MALFORMED;
+        } else if (packet->inbound == INBOUND_YES)
                 flow->flags |= FLOW_INBOUND;
 
         if (malformed) {

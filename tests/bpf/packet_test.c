@@ -94,6 +94,7 @@ struct packet_case {
         int length; /* of the IP packet, 0: as built */
         __u8 version;
         __u16 ether_type;
+        const char *local; /* NULL: an address of the agent's link */
 };
 
 struct frame {
@@ -160,7 +161,7 @@ static void build(struct frame *frame, const struct packet_case *c)
         if (address_is_ipv4(&remote)) {
                 __u8 ihl = c->ihl ? c->ihl : 5, header[60] = {0};
 
-                assert_int_equal(address_parse("10.0.0.1", &local), 0);
+                assert_int_equal(address_parse(c->local ? c->local : "10.0.0.1", &local), 0);
                 *(__be16 *)(ether + 12) = htons(c->ether_type ? c->ether_type : ETH_P_IP);
                 put(frame, ether, sizeof(ether));
                 header[0] = (__u8)((c->version ? c->version : 4) << 4 | ihl);
@@ -176,7 +177,7 @@ static void build(struct frame *frame, const struct packet_case *c)
                 const char *extensions = c->extensions ? c->extensions : "";
                 __u8 header[40] = {(__u8)((c->version ? c->version : 6) << 4)};
 
-                assert_int_equal(address_parse("2001:db8:ffff::1", &local), 0);
+                assert_int_equal(address_parse(c->local ? c->local : "2001:db8:ffff::1", &local), 0);
                 *(__be16 *)(ether + 12) = htons(c->ether_type ? c->ether_type : ETH_P_IPV6);
                 put(frame, ether, sizeof(ether));
                 header[6] = extensions[0] ? extension_number(extensions[0]) : c->ip_protocol;
@@ -296,7 +297,12 @@ static const struct packet_case cases[] = {
         {"IPv6 TCP established", REASON_NONE, OUT, "2001:db9::1", TCP, 443, ACK},
         {"IPv6 UDP", REASON_NONE, OUT, "2001:db8::1", UDP, 443},
         {"IPv6 ping", REASON_NONE, OUT, "2001:dba::7", IPPROTO_ICMPV6},
-        {"IPv6 loopback", REASON_NONE, OUT, "::1", UDP, 80},
+        {"IPv6 loopback", REASON_NONE, OUT, "::1", UDP, 80, .local = "::1"},
+        {"IPv6 loopback whose answer would go elsewhere", REASON_MALFORMED, OUT, "::1", UDP, 80,
+         .local = "2001:db8::9"},
+        {"IPv6 ping of loopback whose answer would go elsewhere", REASON_MALFORMED, OUT, "::1", IPPROTO_ICMPV6,
+         .local = "2001:db8::9"},
+        {"IPv6 loopback has sent it", REASON_NONE, IN, "::1", UDP, 80},
         {"IPv6 multicast listener report", REASON_NO_RULE, OUT, "ff02::16", IPPROTO_ICMPV6},
         {"destination options", REASON_NONE, OUT, "2001:db8::1", TCP, 443, SYN, .extensions = "D"},
         {"destination options hide no port", REASON_NO_RULE, OUT, "2001:db9::1", TCP, 22, SYN, .extensions = "DD"},
