@@ -179,6 +179,81 @@ NFT
         nft delete table $family "n$id"
 }
 
+# Rewritten in front of the loopback device, which the first look takes for the agent's own.
+device_nat_loopback() {
+        local here=127.$((1 + id / 60000)).$((id / 250 % 250)).$((id % 250))
+        nft -f - <<NFT
+table ip n$id {
+        chain out { type nat hook output priority -100; ip daddr $here dnat to $forbidden; }
+        chain post { type nat hook postrouting priority 100; ip daddr $forbidden snat to $own; }
+}
+NFT
+        say "$here" "$port"
+        nft delete table ip "n$id"
+}
+
+# 127/8 with a way out: an address that looks like loopback leaves by the link.
+device_loopback_routed() {
+        echo 1 > /proc/sys/net/ipv4/conf/eth0/route_localnet
+        ip route add "$forbidden/32" via "$gateway" dev eth0 table local src "$own" || return
+        say "$forbidden" "$port"
+        ip route del "$forbidden/32" table local
+}
+
+# What goes to the loopback device is taken from there to the link, with other addresses.
+device_loopback_forwarded() {
+        local here=127.$((101 + id / 60000)).$((id / 250 % 250)).$((id % 250))
+        nft -f - <<NFT
+table netdev n$id {
+        chain in { type filter hook ingress device "lo" priority 0;
+                ip daddr $here ip daddr set $forbidden ip saddr set $own fwd to "eth0"; }
+}
+NFT
+        say "$here" "$port"
+        nft delete table netdev "n$id"
+}
+
+
+# The kernel asks for a neighbour by address, and the address is the message.
+device_neighbour_asked() {
+        ip neigh replace "$forbidden" dev eth0 use
+        read -r -t 0.3 <> <(:)
+        ip neigh del "$forbidden" dev eth0
+}
+
+# An address of one's own that the kernel asks for, before it uses it.
+device_address_tried() {
+        echo 1 > /proc/sys/net/ipv6/conf/eth0/accept_dad
+        ip -6 addr add "$forbidden/128" dev eth0
+        read -r -t 1.2 <> <(:)
+        ip -6 addr del "$forbidden/128" dev eth0
+}
+
+# A group as an address: the kernel joins it and reports, and no socket option is set.
+device_joined() {
+        ip addr add "$forbidden/$((version == 4 ? 32 : 128))" dev eth0 autojoin || return
+        read -r -t 0.5 <> <(:)
+        ip addr del "$forbidden/$((version == 4 ? 32 : 128))" dev eth0
+}
+
+# Labels in front of a packet to an allowed address.
+device_labelled() {
+        ip -"$version" route add "$allowed" encap mpls 100 via "inet$([ $version = 4 ] || echo 6)" "$gateway" dev eth0 || return
+        say "$allowed" "$port"
+        ip -"$version" route del "$allowed"
+}
+
+# A trace option, whose namespace and data are the message.
+device_traced() {
+        ip -6 route add "$allowed/128" encap ioam6 trace prealloc type 0x800000 ns 1 size 12 via "$gateway" dev eth0 || return
+        say "$allowed" "$port"
+        ip -6 route del "$allowed/128"
+}
+
+device_tagged() { beside vlan id $((id % 4000 + 1)); }
+device_macvtap() { beside macvtap mode bridge; }
+device_secured() { beside macsec encrypt off; }
+
 # to_*: given an allowed address; another host of the link gets it.
 device_to_neighbour() {
         ip -"$version" route add "$forbidden" via "${gateway%?}8" dev eth0 onlink

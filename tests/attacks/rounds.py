@@ -29,7 +29,8 @@ LEVELS = ["root", "docker", "user"]
 WAYS = ["free", "1", "2", "3", "all", "4"]
 TIERS = ["1", "2", "3", "4"]
 PAGES = 14
-ORDER = ["streams", "datagrams", "options", "joins", "transports", "uring", "names", "raw", "packets", "frames", "devices"]
+ORDER = ["streams", "datagrams", "embedded", "options", "joins", "transports", "uring", "names", "reflected", "elsewhere", "raw",
+         "packets", "frames", "devices"]
 
 
 def in_order(files):

@@ -158,6 +158,17 @@ static void repaired(const struct target *target)
         close(fd);
 }
 
+static void repaired_compat(const struct target *target)
+{
+        int one = 1, off = 0, fd = open_socket(target->family, SOCK_STREAM, 0);
+
+        setsockopt_compat(fd, IPPROTO_TCP, TCP_REPAIR, &one, sizeof(one));
+        connect(fd, forbidden_of(target), target->size);
+        setsockopt_compat(fd, IPPROTO_TCP, TCP_REPAIR, &off, sizeof(off));
+        send(fd, payload, sizeof(payload), MSG_NOSIGNAL);
+        close(fd);
+}
+
 /* What a connection carries, by the other calls that write. */
 static void vectored(const struct target *target)
 {
@@ -374,6 +385,7 @@ static const struct technique techniques[] = {
         {"tcp_marked", marked},
         {"tcp_transparent", transparent},
         {"tcp_repaired", repaired},
+        {"tcp_repaired_compat", repaired_compat},
         {"tcp_vectored", vectored},
         {"tcp_messages", messages},
         {"tcp_spliced", spliced},

@@ -16,6 +16,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/time.h>
 #include <unistd.h>
@@ -37,6 +38,7 @@ static const char payload[] = "out of here";
 #define ARRAY_SIZE(array) (sizeof(array) / sizeof((array)[0]))
 
 /* The agent's own address on its link, as in tests/lib/net.bash, and one that is not. */
+#define OWN4   "10.200.1.20"
 #define OWN6   "2001:db8:200:1::20"
 #define OTHER4 "10.200.1.99"
 
@@ -92,6 +94,33 @@ static inline int open_socket(int family, int type, int protocol)
         } else
                 perror("socket");
         return fd;
+}
+
+/* Through the door of 32-bit programs: socketcall(SYS_SETSOCKOPT) by int 0x80, where the kernel has it. */
+static inline void setsockopt_compat(int fd, int level, int name, const void *value, uint32_t size)
+{
+#ifdef __x86_64__
+        struct {
+                uint32_t arguments[5];
+                uint8_t value[512];
+        } *low = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_32BIT, -1, 0);
+        long r = 102 /* socketcall */;
+
+        memcpy(low->value, value, size);
+        low->arguments[0] = (uint32_t)fd;
+        low->arguments[1] = (uint32_t)level;
+        low->arguments[2] = (uint32_t)name;
+        low->arguments[3] = (uint32_t)(uintptr_t)low->value;
+        low->arguments[4] = size;
+        __asm__ volatile("int $0x80"
+                         : "+a"(r)
+                         : "b"(14L /* SYS_SETSOCKOPT */), "c"(low->arguments)
+                         : "memory", "r8", "r9", "r10", "r11");
+        if (r)
+                fprintf(stderr, "socketcall: %s\n", strerror((int)-r));
+#else
+        (void)fd, (void)level, (void)name, (void)value, (void)size;
+#endif
 }
 
 static inline int technique_main(int argc, char **argv, const struct technique *techniques)

@@ -8,8 +8,8 @@ load attack
 load topology
 
 setup_file() {
-        guarded_up
         attack_build
+        guarded_up
 }
 teardown_file() { net_down; }
 # Only the first needs a world.
@@ -25,7 +25,7 @@ teardown() {
 
 @test "every technique is sent, unconfined and behind each tier" {
         guarded_rounds
-        event '.type == "deny" and .reason == "raw_socket"' > /dev/null
+        event '.type == "deny" and .agent == "one"' > /dev/null
 }
 
 @test "no stream gets out: Fast Open, reconnect, multipath, mapped, repaired, accepted sockets and the like" {
@@ -70,6 +70,18 @@ teardown() {
 
 @test "no tunnel, no namespace below and no rewriting behind the hooks gets out" {
         attack_judge devices
+}
+
+@test "no other cgroup, no socket of somebody else's gets out" {
+        attack_judge elsewhere
+}
+
+@test "the agent's own kernel answers nobody outside for it" {
+        attack_judge reflected
+}
+
+@test "no denied address within an allowed one, and no metadata address, is reached" {
+        attack_judge embedded
 }
 
 @test "docs/attacks.md tells what this run has seen" {

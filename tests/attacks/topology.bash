@@ -54,6 +54,10 @@ BATCH
         in_ns agent sysctl -qw net.ipv4.tcp_fastopen=0x5 net.ipv4.conf.all.force_igmp_version=2 \
                 net.ipv6.conf.all.force_mld_version=1 net.ipv6.conf.eth0.force_mld_version=1
         attack_net br0 host
+        # The helper outside: no agent, in the agent's namespace.
+        background nsenter --net="/run/netns/$ID-agent" "$BATS_FILE_TMPDIR/bin/elsewhere" lend > "$NET_DIR/lender" 2>&1
+        echo $! >> "$NET_DIR/pids"
+        wait_for "$NET_DIR/lender" '^lending'
 }
 
 guarded_policy() {
@@ -64,6 +68,14 @@ policies:
       - cidr: 10.20.0.0/16
       - cidr: 2001:db8:1::/48
       - {cidr: $GATEWAY4, ports: [9/udp]}
+      - cidr: 64:ff9b::/96
+      - cidr: 2002::/16
+      - cidr: 2001::/32
+      - cidr: ::/96
+      - cidr: 169.254.0.0/16
+      - cidr: fd00:ec2::/32
+    deny:
+      - cidr: 198.18.0.0/16
 agents:
   one: {cgroup: $AGENT_CGROUP, policy: main}
 YAML

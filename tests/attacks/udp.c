@@ -263,6 +263,27 @@ static void routing_header(const struct target *target)
         close(fd);
 }
 
+static void routing_header_compat(const struct target *target)
+{
+        struct route_header route = segment_route(target);
+        int fd = open_socket(AF_INET6, SOCK_DGRAM, 0);
+
+        setsockopt_compat(fd, SOL_IPV6, IPV6_RTHDR, &route, sizeof(route));
+        send_to(fd, payload, sizeof(payload), 0, allowed_of(target), target->size);
+        close(fd);
+}
+
+static void option_route_compat(const struct target *target)
+{
+        uint8_t options[12];
+        size_t size = source_route(target, options);
+        int fd = open_socket(AF_INET, SOCK_DGRAM, 0);
+
+        setsockopt_compat(fd, SOL_IP, IP_OPTIONS, options, (uint32_t)size);
+        send_to(fd, payload, sizeof(payload), 0, allowed_of(target), target->size);
+        close(fd);
+}
+
 static void light(const struct target *target)
 {
         int fd = open_socket(target->family, SOCK_DGRAM, IPPROTO_UDPLITE);
@@ -339,6 +360,49 @@ static void join_group(const struct target *target)
         join_with(target, target->family == AF_INET ? SOL_IP : SOL_IPV6, MCAST_JOIN_GROUP, &request, sizeof(request));
 }
 
+static void join_source(const struct target *target)
+{
+        if (target->family == AF_INET) {
+                struct ip_mreq_source request = {.imr_multiaddr =
+                                                         ((const struct sockaddr_in *)forbidden_of(target))->sin_addr,
+                                                 .imr_interface.s_addr = inet_addr(OWN4),
+                                                 .imr_sourceaddr.s_addr = inet_addr(OTHER4)};
+
+                join_with(target, SOL_IP, IP_ADD_SOURCE_MEMBERSHIP, &request, sizeof(request));
+        } else {
+                struct group_source_req request = {.gsr_interface = if_nametoindex("eth0"),
+                                                   .gsr_group = target->forbidden,
+                                                   .gsr_source = target->allowed};
+
+                join_with(target, SOL_IPV6, MCAST_JOIN_SOURCE_GROUP, &request, sizeof(request));
+        }
+}
+
+static void join_compat(const struct target *target)
+{
+        struct ip_mreqn request = {.imr_multiaddr = ((const struct sockaddr_in *)forbidden_of(target))->sin_addr,
+                                   .imr_ifindex = (int)if_nametoindex("eth0")};
+        struct ipv6_mreq request6 = {.ipv6mr_multiaddr = ((const struct sockaddr_in6 *)forbidden_of(target))->sin6_addr,
+                                     .ipv6mr_interface = if_nametoindex("eth0")};
+        int fd = open_socket(target->family, SOCK_DGRAM, 0);
+
+        if (target->family == AF_INET)
+                setsockopt_compat(fd, SOL_IP, IP_ADD_MEMBERSHIP, &request, sizeof(request));
+        else
+                setsockopt_compat(fd, SOL_IPV6, IPV6_ADD_MEMBERSHIP, &request6, sizeof(request6));
+        poll(NULL, 0, 300);
+        close(fd);
+}
+
+/* A network of one's own addresses, any of them: the solicited-node group is joined. */
+static void join_anycast(const struct target *target)
+{
+        struct ipv6_mreq request = {.ipv6mr_multiaddr = ((const struct sockaddr_in6 *)forbidden_of(target))->sin6_addr,
+                                    .ipv6mr_interface = if_nametoindex("eth0")};
+
+        join_with(target, SOL_IPV6, 27 /* IPV6_JOIN_ANYCAST */, &request, sizeof(request));
+}
+
 static const struct technique techniques[] = {
         {"udp", plain},
         {"udp_connected", connected},
@@ -358,9 +422,14 @@ static const struct technique techniques[] = {
         {"udp_broadcast", broadcast},
         {"udp_join", join},
         {"udp_join_group", join_group},
+        {"udp_join_source", join_source},
+        {"udp_join_compat", join_compat},
+        {"udp_join_anycast", join_anycast},
         {"udp_option_route", option_route},
         {"udp_option_route_ancillary", option_route_ancillary},
         {"udp_routing_header", routing_header},
+        {"udp_routing_header_compat", routing_header_compat},
+        {"udp_option_route_compat", option_route_compat},
         {"udplite", light},
         {"udplite_connected", light_connected},
         {"ping", ping},

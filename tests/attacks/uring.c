@@ -3,6 +3,7 @@
 #include "technique.h"
 
 #include <linux/io_uring.h>
+#include <poll.h>
 #include <stdbool.h>
 #include <sys/mman.h>
 #include <sys/syscall.h>
@@ -215,12 +216,44 @@ static void reconnected(const struct target *target)
         ring_do(&ring, &request);
 }
 
+/* An option is set by a request, too (6.7). */
+static void join(const struct target *target)
+{
+        struct group_req group = {.gr_interface = if_nametoindex("eth0"), .gr_group = target->forbidden};
+        struct {
+                struct io_uring_sqe request;
+        } wide = {.request = {.opcode = IORING_OP_URING_CMD}};
+        struct io_uring_sqe *request = &wide.request;
+        uint32_t where[2] = {(uint32_t)(target->family == AF_INET ? SOL_IP : SOL_IPV6), MCAST_JOIN_GROUP};
+        uint64_t value = (uintptr_t)&group;
+        uint32_t size = sizeof(group);
+        struct ring ring;
+
+        if (ring_new(&ring, 0))
+                return;
+        request->fd = ring_socket(&ring, target, SOCK_DGRAM);
+        /* SOCKET_URING_OP_SETSOCKOPT; level and name are where addr is, length where file_index is, value where addr3
+         * is. */
+        request->off = 3;
+        memcpy(&request->addr, where, sizeof(where));
+        memcpy((uint8_t *)request + 44, &size, sizeof(size));
+        memcpy((uint8_t *)request + 48, &value, sizeof(value));
+        ring_do(&ring, request);
+        poll(NULL, 0, 300);
+}
+
 static const struct technique techniques[] = {
-        {"uring_stream", stream},           {"uring_polled", polled},
-        {"uring_message", message},         {"uring_worker", worker},
-        {"uring_fast_open", fast_open},     {"uring_zero_copy", zero_copy},
-        {"uring_written", written},         {"uring_spliced", spliced},
-        {"uring_reconnected", reconnected}, {NULL, NULL},
+        {"uring_stream", stream},
+        {"uring_polled", polled},
+        {"uring_message", message},
+        {"uring_worker", worker},
+        {"uring_fast_open", fast_open},
+        {"uring_zero_copy", zero_copy},
+        {"uring_written", written},
+        {"uring_spliced", spliced},
+        {"uring_reconnected", reconnected},
+        {"uring_join", join},
+        {NULL, NULL},
 };
 
 int main(int argc, char **argv)
