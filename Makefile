@@ -55,7 +55,7 @@ Q            := $(if $(V),,@)
 .DELETE_ON_ERROR:
 .SECONDARY:
 
-.PHONY: all help deps demo test test-unit test-bpf test-e2e test-attacks test-check test-fuzz bench fuzz soak vmtest format check-format install \
+.PHONY: all help deps demo test test-unit test-bpf test-e2e test-attacks test-check test-fuzz test-vmtest vmtest-tables bench fuzz soak vmtest format check-format install \
         uninstall clean sanitized tests-built
 
 all: $(BUILD)/agentd $(BUILD)/agentctl ## build build/agentd and build/agentctl
@@ -192,12 +192,24 @@ fuzz: $(FUZZERS) ## fuzz each target for TIME seconds (default 60)
 bench: all ## measure: a table of ratios taken in one run (root)
 	@$(MAKE) --no-print-directory -f tests/bench/bench.mk BUILD=$(BUILD) bench
 
-KERNELS ?= 6.1
-vmtest: all $(BPF_TESTS) ## the kernel programs on other kernels under QEMU: KERNELS="6.1 6.12" (root, qemu-system-x86)
-	@for kernel in $(KERNELS); do \
-		echo "vmtest: Linux $$kernel"; \
-		vmtest/run --kernel "$$kernel" --append lsm=capability,bpf -- tests/lib/run-suite.sh bpf $(BPF_TESTS) || exit 1; \
-	done
+# A fault for the guests' tests to find: nothing of it is in the programs.
+$(BUILD)/vmtest/faulty.so: vmtest/faulty.c Makefile
+	@mkdir -p $(@D)
+	@printf '  %-6s %s\n' CC $@
+	$(Q)$(CC) $(CFLAGS) $(WARNINGS) -Wno-missing-prototypes -D_GNU_SOURCE -fPIC -shared -o $@ $< -ldl
+
+KERNELS ?= 6.1 6.12 7
+LEVEL   ?= full
+vmtest: all $(PLAIN_BPF) $(PLAIN_UNIT) $(BUILD)/vmtest/faulty.so ## the suites on other kernels under QEMU: KERNELS="6.1 6.12 7" LEVEL=quick|core|full (root)
+	@vmtest/all $(LEVEL) $(KERNELS) floor
+
+vmtest-tables: ## docs/kernels.md from what `make vmtest` has found
+	@vmtest/tables store $(wildcard $(BUILD)/vmtest/*.json)
+	@vmtest/tables write
+
+# A boot a test, emulated: slower than others by nature.
+test-vmtest: all ## three kernels booted, and the one that is refused; vmtest/run itself (root, QEMU)
+	@SUITE_SECONDS=1800 tests/lib/run-suite.sh vmtest $(sort $(wildcard tests/vmtest/*.bats))
 
 FORMATTED := $(shell find agentd bpf include tests -name '*.[ch]' 2>/dev/null)
 format: ## clang-format in place

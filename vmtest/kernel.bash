@@ -121,13 +121,14 @@ package_unpack() {
 
 # kernel_unpack RELEASE: $cache/kernels/RELEASE gets vmlinuz and lib/modules/RELEASE.
 kernel_unpack() {
-        local release=$1 directory=$cache/kernels/$1 new=$cache/kernels/.new package
+        local release=$1 directory=$cache/kernels/$1 new=$cache/kernels/.new package needed
         [ ! -e "$directory/.complete" ] || return 0
         rm -rf "$new" "$directory"
         mkdir -p "$new/unpacked"
         package_unpack "linux-image-$release" "$new/unpacked" || return 1
+        needed=$(our_apt apt-cache show "linux-image-$release")
         for package in binary modules; do
-                our_apt apt-cache show "linux-image-$release" | grep -q "linux-$package-$release" || continue
+                [[ $needed == *linux-$package-$release* ]] || continue
                 package_unpack "linux-$package-$release" "$new/unpacked" || return 1
         done
         find "$new/unpacked" -name 'vmlinuz*' -type f -exec mv {} "$new/vmlinuz" \;

@@ -61,7 +61,7 @@ format() {
 }
 
 suite format format
-for name in check unit bpf e2e attacks fuzz; do
+for name in check unit bpf e2e attacks fuzz vmtest; do
         suite "$name" make --no-print-directory BUILD="$BUILD" "test-$name"
 done
 # The same programs under ASan and UBSan, where they parse what others send.

@@ -70,7 +70,7 @@ for program in "$@"; do
         if [ "$suite" = fuzz ]; then
                 run_fuzzer "$program" >"$log" 2>&1 </dev/null
         elif [ "${program%.bats}" != "$program" ]; then
-                timeout -k 10 600 bats --tap "$program" >"$log" 2>&1 </dev/null
+                timeout -k 10 "${SUITE_SECONDS:-600}" bats --tap "$program" >"$log" 2>&1 </dev/null
         else
                 timeout -k 10 300 "$program" >"$log" 2>&1 </dev/null
         fi
