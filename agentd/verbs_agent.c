@@ -231,8 +231,8 @@ json_t *guards_to_json(struct daemon *daemon)
                                                                                : "waiting",
                                                             "detail", guard->detail, "verified_s", verified));
         }
-        return json_pack("{s:I,s:o}", "denied", (json_int_t)datapath_guard_denied(daemon->monitor->datapath), "parents",
-                         list);
+        return json_pack("{s:I,s:b,s:o}", "denied", (json_int_t)datapath_guard_denied(daemon->monitor->datapath),
+                         "packet_sockets", (int)monitor_lsm_present(daemon->monitor, NULL), "parents", list);
 }
 
 /* Where budgets are remembered. */

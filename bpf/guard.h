@@ -13,25 +13,11 @@
  */
 #pragma once
 
-#include "agentd/abi_guard.h"
+#include "bpf/guard_table.h"
 #include "bpf/skb.h"
 #include "bpf/sockopt.h"
 
 static __u32 guard_level; /* where the last agent was found; racing writers cost each other a walk */
-
-static __always_inline bool guard_bucket_has(__u32 index, __u64 cgroup_id)
-{
-        const struct guard_bucket *bucket = bpf_map_lookup_elem(&guarded, &index);
-
-        return bucket && (ACCESS_ONCE(bucket->ids[0]) == cgroup_id || ACCESS_ONCE(bucket->ids[1]) == cgroup_id ||
-                          ACCESS_ONCE(bucket->ids[2]) == cgroup_id || ACCESS_ONCE(bucket->ids[3]) == cgroup_id);
-}
-
-static __always_inline bool guard_knows(__u64 cgroup_id)
-{
-        return cgroup_id != 0 && (guard_bucket_has(guard_bucket_of(cgroup_id, 0), cgroup_id) ||
-                                  guard_bucket_has(guard_bucket_of(cgroup_id, 1), cgroup_id));
-}
 
 static __noinline int guard_walk(struct __sk_buff *skb)
 {
@@ -46,38 +32,6 @@ static __noinline int guard_walk(struct __sk_buff *skb)
                 }
         }
         return 0;
-}
-
-/*
- * There is no agent whose event it could be: the record says which cgroup it was, and counter 0 counts it. NULL: the
- * ring is full, which is counted as well. To be submitted.
- */
-static __always_inline struct verdict_record *guard_record(__u64 cgroup_id, __u64 *ret_before)
-{
-        struct agent_counters *exact = emit_counters(0);
-        struct verdict_record *record;
-
-        if (exact)
-                __sync_fetch_and_add(&exact->denied[REASON_NO_POLICY], 1);
-        *ret_before = bpf_ringbuf_query(&events, BPF_RB_AVAIL_DATA);
-        record = bpf_ringbuf_reserve(&events, sizeof(*record), 0);
-        if (!record) {
-                if (exact)
-                        __sync_fetch_and_add(&exact->events_lost, 1);
-                return NULL;
-        }
-        __builtin_memset(record, 0, sizeof(*record));
-        record->header.size = sizeof(*record);
-        record->header.kind = RECORD_VERDICT;
-        record->header.abi = AGENTD_ABI_VERSION;
-        record->time_ns = bpf_ktime_get_boot_ns();
-        record->cgroup_id = cgroup_id;
-        record->rule = RULE_NONE;
-        record->action = VERDICT_DENY;
-        record->reason = REASON_NO_POLICY;
-        record->hook = HOOK_GUARD;
-        record->ip_protocol = 255;
-        return record;
 }
 
 static __noinline int guard_refuse(struct __sk_buff *skb, __u32 direction)
@@ -141,25 +95,10 @@ int agentd_guard_ingress(struct __sk_buff *skb)
 SEC("cgroup/setsockopt")
 int agentd_guard_setsockopt(struct bpf_sockopt *ctx)
 {
-        const struct origin origin = {};
-        struct verdict_record *record;
-        __u64 before;
-
         if (!sockopt_refused(ctx->level, ctx->optname))
                 return 1;
-        for (__u32 level = 1; level <= GUARD_LEVELS_MAX; level++) {
-                __u64 cgroup_id = bpf_get_current_ancestor_cgroup_id(level);
-
-                if (cgroup_id == 0)
-                        break;
-                if (guard_knows(cgroup_id))
-                        return 1;
-        }
-        record = guard_record(bpf_get_current_cgroup_id(), &before);
-        if (!record)
-                return 0;
-        record->direction = DIRECTION_EGRESS;
-        emit_process(record, &origin, NULL, true);
-        bpf_ringbuf_submit(record, emit_wake_flag(before, sizeof(*record)));
+        if (guard_finds_current())
+                return 1;
+        guard_refuse_current();
         return 0;
 }

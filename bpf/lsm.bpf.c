@@ -12,6 +12,7 @@
  */
 #include <linux/types.h>
 
+#include "bpf/guard_table.h"
 #include "bpf/maps.h"
 #include "bpf/unix.h"
 
@@ -120,6 +121,18 @@ int BPF_PROG(agentd_socket_create, int family, int type, int protocol, int kern)
                            reason == REASON_RAW_SOCKET ? (__u8)protocol : 255, NULL)
                        ? LSM_ALLOW
                        : LSM_DENY;
+}
+
+/* On a guarded parent: what its packet programs cannot see. */
+SEC("lsm_cgroup/socket_create")
+int BPF_PROG(agentd_guard_socket_create, int family, int type, int protocol, int kern)
+{
+        __u8 reason = family_reason(family, type);
+
+        if (kern || (reason != REASON_PACKET_SOCKET && reason != REASON_PROTOCOL) || guard_finds_current())
+                return LSM_ALLOW;
+        guard_refuse_current();
+        return LSM_DENY;
 }
 
 /* Was the socket made in this cgroup or below it? */

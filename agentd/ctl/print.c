@@ -233,12 +233,15 @@ void table_tiers(struct table *table, const json_t *agent)
         table_cell(table, "%s", text);
 }
 
-static void guard_state(const json_t *parent, char *text, size_t size)
+static void guard_state(const json_t *guard, const json_t *parent, char *text, size_t size)
 {
         const char *state = json_text(parent, "state");
 
         if (strcmp(state, "guarding") == 0)
-                (void)snprintf(text, size, "denies what is no agent (verified %llds ago)",
+                (void)snprintf(text, size, "denies what is no agent%s (verified %llds ago)",
+                               json_is_true(json_object_get(guard, "packet_sockets"))
+                                       ? ", packet sockets too"
+                                       : ", but not packet sockets (no tier 4)",
                                (long long)json_number(parent, "verified_s"));
         else if (strcmp(state, "waiting") == 0)
                 (void)snprintf(text, size, "waits for this cgroup");
@@ -254,7 +257,7 @@ void table_guards(struct table *table, const json_t *guard, bool path_apart)
 
         json_array_foreach(json_object_get(guard, "parents"), i, parent)
         {
-                guard_state(parent, text, sizeof(text));
+                guard_state(guard, parent, text, sizeof(text));
                 table_cell(table, "guard");
                 if (path_apart)
                         table_cell(table, "%s", json_text(parent, "cgroup"));

@@ -102,6 +102,12 @@ static void table_adopt(struct datapath *datapath)
 
 /* --- the links ---------------------------------------------------------------------------------------------------- */
 
+/* Tier 4 may be missing, or prove to be after it was loaded. What a former daemon has pinned of it stays. */
+static bool hook_is_present(const struct datapath *datapath, size_t hook)
+{
+        return hook != DATAPATH_GUARD_LSM || datapath->extras[EXTRA_SOCKET_CREATE].present;
+}
+
 static int guard_path(const struct datapath *datapath, __u64 cgroup_id, size_t hook, char **ret)
 {
         return asprintf(ret, "%s/guards/%llu/%s", datapath->directory, (unsigned long long)cgroup_id,
@@ -177,6 +183,8 @@ int datapath_guard_add(struct datapath *datapath, int cgroup_fd, __u64 cgroup_id
         for (size_t h = 0; h < DATAPATH_GUARD_HOOKS && r == 0; h++) {
                 _cleanup_free_ char *path = NULL;
 
+                if (!hook_is_present(datapath, h))
+                        continue;
                 r = guard_path(datapath, cgroup_id, h, &path);
                 if (r < 0)
                         break;
@@ -217,8 +225,9 @@ int datapath_guard_verify(const struct datapath *datapath, __u64 cgroup_id)
         if (!guard)
                 return -ENOENT;
         for (size_t h = 0; h < DATAPATH_GUARD_HOOKS; h++)
-                if (!datapath_link_holds(&datapath->guard_hooks[h], guard->links[h], cgroup_id) ||
-                    !guard_pinned(datapath, cgroup_id, h))
+                if (hook_is_present(datapath, h) &&
+                    (!datapath_link_holds(&datapath->guard_hooks[h], guard->links[h], cgroup_id) ||
+                     !guard_pinned(datapath, cgroup_id, h)))
                         return -ENOENT;
         return 0;
 }
@@ -259,7 +268,9 @@ static int guard_adopt(struct datapath *datapath, __u64 cgroup_id)
                 guard->links[h] = bpf_obj_get(path);
                 if (guard->links[h] < 0)
                         continue;
-                r = bpf_link_update(guard->links[h], datapath->guard_hooks[h].program_fd, NULL);
+                r = hook_is_present(datapath, h)
+                            ? bpf_link_update(guard->links[h], datapath->guard_hooks[h].program_fd, NULL)
+                            : 0;
                 if (r == -ENOLINK) /* the cgroup is gone */
                         close_fd(&guard->links[h]);
                 else

@@ -17,7 +17,13 @@
 #include "agentd/util/macro.h"
 #include "bpf/agentd.skel.h"
 
-enum { DATAPATH_HOOKS = 12, DATAPATH_GUARD_HOOKS = 3, DATAPATH_BATCH = 4096, MATCHES_CAPACITY = 1 << 20 };
+enum {
+        DATAPATH_HOOKS = 12,
+        DATAPATH_GUARD_HOOKS = 4,
+        DATAPATH_GUARD_LSM = 3, /* the last one may be missing */
+        DATAPATH_BATCH = 4096,
+        MATCHES_CAPACITY = 1 << 20,
+};
 
 /* The hooks in the order of attachment: packets first, so that nothing leaves while the rest follows. */
 struct datapath_hook {

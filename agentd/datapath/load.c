@@ -215,7 +215,7 @@ static int describe_hooks(struct datapath *datapath)
                 {HOOK_GETPEERNAME6, "getpeername6", BPF_CGROUP_INET6_GETPEERNAME, skeleton->progs.agentd_getpeername6},
         };
 
-        const struct datapath_hook guard_hooks[DATAPATH_GUARD_HOOKS] = {
+        const struct datapath_hook guard_hooks[DATAPATH_GUARD_LSM] = {
                 {HOOK_GUARD, "egress", BPF_CGROUP_INET_EGRESS, skeleton->progs.agentd_guard_egress},
                 {HOOK_GUARD, "ingress", BPF_CGROUP_INET_INGRESS, skeleton->progs.agentd_guard_ingress},
                 {HOOK_GUARD, "setsockopt", BPF_CGROUP_SETSOCKOPT, skeleton->progs.agentd_guard_setsockopt},
@@ -224,8 +224,9 @@ static int describe_hooks(struct datapath *datapath)
 
         for (size_t i = 0; i < DATAPATH_HOOKS && r == 0; i++)
                 r = describe_hook(&hooks[i], &datapath->hooks[i]);
-        for (size_t i = 0; i < DATAPATH_GUARD_HOOKS && r == 0; i++)
+        for (size_t i = 0; i < DATAPATH_GUARD_LSM && r == 0; i++)
                 r = describe_hook(&guard_hooks[i], &datapath->guard_hooks[i]);
+        datapath->guard_hooks[DATAPATH_GUARD_LSM].name = "socket_create"; /* the rest: lsm.c */
         return r;
 }
 

@@ -30,6 +30,21 @@ static int load(struct datapath *datapath, bool whole)
         return 0;
 }
 
+/* The guard's own: there when tier 4 is. */
+static int guard_describe(struct datapath *datapath)
+{
+        struct bpf_program *program = datapath->lsm->progs.agentd_guard_socket_create;
+        struct datapath_hook *hook = &datapath->guard_hooks[DATAPATH_GUARD_LSM];
+        struct bpf_prog_info info = {};
+        __u32 size = sizeof(info);
+
+        *hook = (struct datapath_hook){HOOK_GUARD, "socket_create", BPF_LSM_CGROUP, program, bpf_program__fd(program)};
+        if (bpf_obj_get_info_by_fd(hook->program_fd, &info, &size) < 0)
+                return -errno;
+        hook->program_id = info.id;
+        return 0;
+}
+
 void datapath_lsm_load(struct datapath *datapath)
 {
         char detail[160];
@@ -40,6 +55,8 @@ void datapath_lsm_load(struct datapath *datapath)
         if (r == 0)
                 r = datapath_extra_describe(datapath, EXTRA_SOCKET_CREATE, datapath->lsm->progs.agentd_socket_create,
                                             BPF_LSM_CGROUP);
+        if (r == 0)
+                r = guard_describe(datapath);
         if (r < 0) {
                 (void)snprintf(detail, sizeof(detail), "the kernel refuses LSM programs: %s", strerror(-r));
                 datapath_lsm_refuse(datapath, detail);

@@ -17,6 +17,7 @@
 #include <unistd.h>
 
 #include "agentd/abi_unix.h"
+#include "agentd/datapath/guard.h"
 #include "agentd/datapath/internal.h"
 #include "agentd/datapath/unix.h"
 #include "tests/lib/bpf_scene.h"
@@ -260,6 +261,70 @@ static void links_of_tier_4_are_adopted_and_made_good(void **state)
         scene_leave(&scene);
 }
 
+static int try_below(struct scene *scene, int cgroup_fd, int family, int type)
+{
+        int fd = -1, r = bpf_world_socket(scene->world, cgroup_fd, family, type, 0, &fd);
+
+        close_fd(&fd);
+        return r;
+}
+
+static void below_a_guard_what_no_packet_program_sees_cannot_be_made_but_by_agents(void **state)
+{
+        struct bpf_world *world = *state;
+        struct bpf_policy *policy = NULL;
+        struct datapath_guard *guard = NULL;
+        int fold_fd, other_fd, agent_fd;
+        __u64 fold, other, agent, denied;
+        struct scene scene;
+
+        if (!possible(world))
+                skip();
+        scene = scene_enter(world, SCENE_AGENT);
+        assert_int_equal(bpf_world_cgroup(world, "fold", &fold_fd, &fold), 0);
+        assert_int_equal(bpf_world_cgroup(world, "fold/other", &other_fd, &other), 0);
+        assert_int_equal(bpf_world_cgroup(world, "fold/agent", &agent_fd, &agent), 0);
+        assert_int_equal(try_below(&scene, other_fd, AF_PACKET, SOCK_RAW), 0);
+        assert_int_equal(datapath_guard_add(world->datapath, fold_fd, fold), 0);
+        denied = datapath_guard_denied(world->datapath);
+        assert_int_equal(try_below(&scene, other_fd, AF_PACKET, SOCK_RAW), -EPERM);
+        assert_int_equal(try_below(&scene, fold_fd, AF_PACKET, SOCK_DGRAM), -EPERM);
+        assert_int_equal(try_below(&scene, other_fd, AF_VSOCK, SOCK_STREAM), -EPERM);
+        assert_int_equal(datapath_guard_denied(world->datapath), denied + 3);
+        assert_int_equal(try_below(&scene, other_fd, AF_INET, SOCK_DGRAM), 0);
+        assert_int_equal(try_below(&scene, other_fd, AF_UNIX, SOCK_STREAM), 0);
+        assert_int_equal(try_below(&scene, scene.cgroup_fd, AF_PACKET, SOCK_RAW), 0);
+
+        /* An agent's own program has the word: in audit mode it lets pass. */
+        assert_int_equal(bpf_policy_new(world, allow_all, 1, &policy), 0);
+        assert_int_equal(datapath_attach(world->datapath, 31, agent_fd, agent, "agent"), 0);
+        datapath_agent_publish(world->datapath, 31, policy->version, WORD_AUDIT);
+        assert_int_equal(try_below(&scene, agent_fd, AF_PACKET, SOCK_RAW), 0);
+        datapath_agent_publish(world->datapath, 31, policy->version, 0);
+        assert_int_equal(try_below(&scene, agent_fd, AF_PACKET, SOCK_RAW), -EPERM);
+        assert_int_equal(datapath_guard_denied(world->datapath), denied + 3);
+        assert_int_equal(datapath_detach(world->datapath, 31), 0);
+        assert_int_equal(try_below(&scene, agent_fd, AF_PACKET, SOCK_RAW), -EPERM);
+
+        HASH_FIND(hh, world->datapath->guards, &fold, sizeof(fold), guard);
+        assert_non_null(guard);
+        assert_int_equal(bpf_link_detach(guard->links[DATAPATH_GUARD_LSM]), 0);
+        assert_int_equal(try_below(&scene, other_fd, AF_PACKET, SOCK_RAW), 0);
+        assert_int_equal(datapath_guard_verify(world->datapath, fold), -ENOENT);
+        assert_int_equal(datapath_guard_add(world->datapath, fold_fd, fold), 0);
+        assert_int_equal(try_below(&scene, other_fd, AF_PACKET, SOCK_RAW), -EPERM);
+        assert_int_equal(datapath_guard_remove(world->datapath, fold), 0);
+        assert_int_equal(try_below(&scene, other_fd, AF_PACKET, SOCK_RAW), 0);
+
+        assert_int_equal(datapath_policy_remove(world->datapath, policy->version), 0);
+        bpf_policy_free(policy);
+        close(fold_fd);
+        close(other_fd);
+        close(agent_fd);
+        assert_int_equal(bpf_world_cgroup_remove(world, "fold"), 0);
+        scene_leave(&scene);
+}
+
 int main(void)
 {
         const struct CMUnitTest tests[] = {
@@ -267,6 +332,8 @@ int main(void)
                 cmocka_unit_test_teardown(a_denied_unix_socket_is_told_by_its_owner_and_what_he_has_bound, scene_clear),
                 cmocka_unit_test_teardown(a_connected_datagram_socket_is_cut_off_by_the_policy, scene_clear),
                 cmocka_unit_test_teardown(links_of_tier_4_are_adopted_and_made_good, scene_clear),
+                cmocka_unit_test_teardown(below_a_guard_what_no_packet_program_sees_cannot_be_made_but_by_agents,
+                                          scene_clear),
         };
 
         return cmocka_run_group_tests(tests, scene_world_up, scene_world_down);
