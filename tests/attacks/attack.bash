@@ -81,13 +81,3 @@ attack_judge() {
         mkdir -p "$ATTACK_RESULTS"
         cp "$NET_DIR/$1.tsv" "$ATTACK_RESULTS/"
 }
-
-# attack_note SECTION TEXT TECHNIQUE FAMILY LEVEL TIER...: a scene of its own file has been stopped by these tiers, each alone.
-attack_note() {
-        local tier name
-        name=$ATTACK_RESULTS/$(basename "$BATS_TEST_FILENAME" .bats).tsv
-        mkdir -p "$ATTACK_RESULTS"
-        for tier in "${@:6}" all; do
-                printf '%s\t%s\t%s\t%s\t\t%s\t%s\tstopped\n' "${@:1:5}" "$tier" >> "$name"
-        done
-}
