@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
 # shellcheck shell=bash
+# shellcheck disable=SC2154
 #
 # The guest's first file system: what happens between the kernel's start and the command. Sourced by vmtest/run, which
 # has $kernel, $release, $busybox and $cache.
@@ -78,6 +79,7 @@ echo /run/vmtest/modprobe > /proc/sys/kernel/modprobe
 \$busybox ip link set lo up
 export HOME=/root TERM=${TERM:-dumb} LANG=C.UTF-8 PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
 for port in /sys/class/virtio-ports/*; do
+        [ -e "\$port/name" ] || continue # the console
         \$busybox ln -s "/dev/\${port##*/}" "/run/vmtest/port.\$(\$busybox cat "\$port/name")"
 done
 cd $(quote "$PWD") || \$busybox poweroff -f

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
 # shellcheck shell=bash
+# shellcheck disable=SC2154,SC2034
 #
 # Debian's kernels, fetched and unpacked, never installed. Sourced by vmtest/run, which has $cache and die.
 #
