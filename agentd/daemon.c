@@ -148,18 +148,22 @@ static void on_pending(uv_timer_t *timer)
         for (pending = daemon->pending; pending; pending = next) {
                 struct monitor_agent *agent = monitor_agent_find(daemon->monitor, pending->name);
                 struct control_request *request = pending->request;
+                char detail[256] = "";
 
                 next = pending->next;
-                if (agent && !agent->broken && monitor_agent_settled(daemon->monitor, agent)) {
+                if (agent && monitor_agent_holds(daemon->monitor, agent) &&
+                    monitor_agent_settled(daemon->monitor, agent)) {
                         control_on_close(request, NULL, NULL);
                         control_reply(request, agent_to_json(daemon, agent));
                 } else if (pending->deadline_ns && now_ns >= pending->deadline_ns) {
                         control_on_close(request, NULL, NULL);
+                        if (agent)
+                                (void)monitor_agent_state(agent, detail, sizeof(detail));
                         if (!agent)
                                 control_error(request, 1, "agent '%s' has not appeared", pending->name);
                         else
-                                control_error(request, 1, "agent '%s' is not enforced: %s", pending->name,
-                                              agent->detail[0] ? agent->detail : "its names are not resolved yet");
+                                control_error(request, 1, "agent '%s' is not shown to be enforced: %s", pending->name,
+                                              detail[0] ? detail : "its names are not resolved yet");
                 } else {
                         continue;
                 }

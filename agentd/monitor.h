@@ -50,6 +50,7 @@ struct monitor_policy {
         struct compiled_policy *compiled;
         __u32 version;
         __u64 retired_ns; /* CLOCK_BOOTTIME; 0: in use */
+        __u64 written_ns;
 };
 
 enum monitor_mode { MONITOR_MODE_POLICY, MONITOR_MODE_ENFORCE, MONITOR_MODE_AUDIT };
@@ -84,12 +85,14 @@ struct monitor_agent {
         struct monitor_policy *policy; /* NULL: broken, everything is denied */
         enum monitor_mode mode;
         bool quarantine;
+        bool frozen;              /* with it, because a probe was let through */
         bool without_limits;      /* its limits could not be had: it is denied until they can */
         enum monitor_unmet unmet; /* what its policy requires is not there: it is denied until it is */
         bool broken;
         char detail[160];
-        __u64 verified_ns; /* CLOCK_BOOTTIME; when a probe was refused at every tier that is claimed; 0: never */
-        __u64 events_lost; /* by the kernel, as far as it was told */
+        __u64 verified_ns;      /* CLOCK_BOOTTIME; when probes were refused at every tier that is claimed; 0: never */
+        __u64 verified_real_ns; /* the same by CLOCK_REALTIME */
+        __u64 events_lost;      /* by the kernel, as far as it was told */
         struct monitor_listener *listeners;
         unsigned n_listeners;
         struct netns_identity left[MONITOR_LEFT_MAX]; /* where it once lived: sockets may have stayed there */
@@ -130,7 +133,7 @@ struct monitor {
         struct monitor_budgets *budgets;
         struct monitor_device_watch *device_watch;
         struct monitor_prober *prober;
-        struct monitor_agent *probed; /* whose probes' records are expected right now */
+        struct monitor_agent *probed;  /* whose probes' records are expected right now */
         struct monitor_guards *guards; /* guarded parents; NULL: none yet. See monitor_guard.h */
 };
 
@@ -184,6 +187,8 @@ int monitor_policy_use(struct monitor *monitor, struct monitor_policy *policy); 
 int monitor_policies_load(struct monitor *monitor, struct monitor_error *error);
 void monitor_config_unref(struct monitor_config *config);
 /* Another policy (in use) for the agent, published; what it allows no more ends. */
+/* The same rules once more under another version, for the case that somebody has changed what stands in the kernel. */
+int monitor_policy_rewrite(struct monitor *monitor, struct monitor_policy *policy);
 void monitor_agent_move(struct monitor *monitor, struct monitor_agent *agent, struct monitor_policy *policy);
 
 /* monitor_budget.c: limits of agents. */
@@ -292,10 +297,25 @@ void monitor_probe_record(struct monitor *monitor, const void *record, size_t si
 bool monitor_probe_is_ours(const struct monitor *monitor, __u64 netns_cookie); /* the probes' namespace */
 void monitor_probe_forget(struct monitor *monitor, struct monitor_agent *agent);
 json_t *monitor_probe_to_json(const struct monitor_agent *agent);
-enum monitor_state { MONITOR_ATTACHING, MONITOR_ENFORCING, MONITOR_UNVERIFIED, MONITOR_BROKEN };
+/* What it was warned of is forgotten: the next probe that is let through is an alarm of its own. */
+void monitor_probe_again(struct monitor_agent *agent);
+enum monitor_state {
+        MONITOR_ATTACHING,
+        MONITOR_ENFORCING,
+        MONITOR_FROZEN,     /* its cgroup is, and no probe could be made in it: nothing in it runs */
+        MONITOR_UNVERIFIED, /* from here on it is a matter of health */
+        MONITOR_BROKEN,
+};
 /* detail: why it is not enforcing. */
 enum monitor_state monitor_agent_state(const struct monitor_agent *agent, char *detail, size_t size);
+/* Is it enforced, as far as can be shown on this host? */
+bool monitor_agent_holds(const struct monitor *monitor, const struct monitor_agent *agent);
 const char *monitor_state_to_string(enum monitor_state state);
+
+/* monitor_hold.c: what `on_failure` of its policy says, now. */
+void monitor_hold(struct monitor *monitor, struct monitor_agent *agent);
+/* Ends a quarantine, and thaws. -EREMOTEIO: a probe is still let through, and the agent is held again. */
+int monitor_release(struct monitor *monitor, struct monitor_agent *agent);
 
 /* monitor_listener.c */
 int monitor_listener_open(struct monitor *monitor, struct monitor_agent *agent, int netns_fd);
@@ -326,7 +346,7 @@ void monitor_settle_end(struct monitor *monitor, struct monitor_settling *settli
 
 /* monitor_event.c */
 int monitor_events_consume(struct monitor *monitor); /* how many records */
-void monitor_events_lost(struct monitor *monitor); /* tells what the kernel has counted as lost since the last time */
+void monitor_events_lost(struct monitor *monitor);   /* tells what the kernel has counted as lost since the last time */
 void monitor_event(struct monitor *monitor, enum event_type type, const struct monitor_agent *agent,
                    enum verdict_reason reason, const char *format, ...) __attribute__((format(printf, 5, 6)));
 void monitor_event_fill(struct monitor *monitor, const struct monitor_agent *agent, struct event *event);

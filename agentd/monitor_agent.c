@@ -393,6 +393,7 @@ static void adopt_one(struct monitor *monitor, __u32 id)
          * ones. */
         monitor_ports_choose(monitor, id, 1);
         agent->quarantine = (WORD_FLAGS(entry->word) & WORD_QUARANTINE) != 0;
+        agent->frozen = agent->quarantine && entry->frozen == 1;
         agent->policy = monitor_policy_find(monitor, policy);
         if (!agent->policy) {
                 agent->broken = true;

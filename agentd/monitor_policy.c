@@ -108,6 +108,7 @@ static int policy_make(struct monitor *monitor, struct monitor_config *config, c
                 policy_drop(monitor, policy);
                 return r;
         }
+        policy->written_ns = monitor_now();
         HASH_ADD(hh, monitor->policies, version, sizeof(policy->version), policy);
         *ret = policy;
         return 0;
@@ -194,6 +195,7 @@ int monitor_publish(struct monitor *monitor, struct monitor_agent *agent)
         memset(entry->policy, 0, sizeof(entry->policy));
         memcpy(entry->policy, name, MIN(strlen(name), sizeof(entry->policy) - 1));
         entry->mode = (__u8)agent->mode;
+        entry->frozen = agent->frozen;
         (void)datapath_agent_publish_limits(monitor->datapath, agent->id, version, monitor_word_flags(agent), limits);
 
         message.policy_id = version;
@@ -262,6 +264,33 @@ void monitor_agent_move(struct monitor *monitor, struct monitor_agent *agent, st
         monitor_unlearn(monitor, agent);
         monitor_devices_look(monitor, agent);
         monitor_sockets_destroy(monitor, agent, false);
+}
+
+int monitor_policy_rewrite(struct monitor *monitor, struct monitor_policy *policy)
+{
+        struct monitor_agent *agent, *next;
+        struct monitor_error error = {};
+        struct monitor_policy *fresh = NULL;
+        int r = policy_make(monitor, policy->config, policy->policy, &error, &fresh);
+
+        HASH_ITER (hh, monitor->agents, agent, next)
+                if (r == 0 && agent->policy == policy)
+                        r = monitor_limits_prepare(monitor, agent, fresh, &error);
+        if (r < 0) {
+                log_error("policy '%s' cannot be written again: %s", policy->policy->name, error.text);
+                HASH_ITER (hh, monitor->agents, agent, next)
+                        monitor_limits_discard(monitor, agent);
+                if (fresh)
+                        policy_drop(monitor, fresh);
+                return r;
+        }
+        policy->retired_ns = monitor_now();
+        if (monitor_policy_use(monitor, fresh) < 0)
+                log_warning("cannot hand policy '%s' to the DNS worker", fresh->policy->name);
+        HASH_ITER (hh, monitor->agents, agent, next)
+                if (agent->policy == policy)
+                        monitor_agent_move(monitor, agent, fresh);
+        return 0;
 }
 
 /* An unchanged policy keeps its version; its model now lives in the new configuration. */

@@ -331,8 +331,13 @@ static struct round round_run(struct monitor *monitor, struct monitor_agent *age
         for (int tier = 1; tier < MONITOR_PROBE_TIERS; tier++)
                 if (holds[tier])
                         probe->tier_ns[tier] = now_ns;
-        if (round.proof == PROOF_REFUSED && !agent->broken)
+        if (round.proof == PROOF_REFUSED && !agent->broken) {
+                struct timespec now;
+
+                (void)clock_gettime(CLOCK_REALTIME, &now);
                 agent->verified_ns = now_ns;
+                agent->verified_real_ns = (__u64)now.tv_sec * NSEC_PER_SEC + (__u64)now.tv_nsec;
+        }
         return round;
 }
 
@@ -367,16 +372,28 @@ enum monitor_proof monitor_probe_round(struct monitor *monitor, struct monitor_a
         if (round.proof == PROOF_PASSED) {
                 if (!probe->passed)
                         alarm_raise(monitor, agent, &round);
-                /* What can be put right is put right now, and shown. */
+                monitor_hold(monitor, agent);
+                /* What can be put right is put right now, and tried. */
                 monitor_verify(monitor, agent);
                 (void)monitor_publish(monitor, agent);
                 round = round_run(monitor, agent);
         }
+        /* Not a link and not the agent's entry, then: its rules. */
+        if (round.proof == PROOF_PASSED && agent->policy &&
+            monitor_now() - agent->policy->written_ns > MONITOR_REWRITE_MS * NSEC_PER_MSEC &&
+            monitor_policy_rewrite(monitor, agent->policy) == 0)
+                round = round_run(monitor, agent);
         if (round.proof == PROOF_REFUSED && probe->passed) {
                 probe->passed = false;
                 monitor_event(monitor, EVENT_LIFECYCLE, agent, REASON_NONE, "enforced again: a probe was refused");
         }
         return round.proof;
+}
+
+void monitor_probe_again(struct monitor_agent *agent)
+{
+        if (agent->probe)
+                agent->probe->passed = false;
 }
 
 /* --- what others are told ----------------------------------------------------------------------------------------- */
@@ -393,6 +410,10 @@ enum monitor_state monitor_agent_state(const struct monitor_agent *agent, char *
                 (void)snprintf(detail, size, "not enforced: %s", probe->detail);
                 return MONITOR_BROKEN;
         }
+        if (probe && probe->frozen && !probe->open) {
+                (void)snprintf(detail, size, "nothing in its cgroup can run, and no probe was made");
+                return MONITOR_FROZEN;
+        }
         since_ns = agent->verified_ns ? agent->verified_ns : probe ? probe->began_ns : 0;
         if (now_ns - since_ns >= MONITOR_PROBE_STALE_MS * NSEC_PER_MSEC) {
                 (void)snprintf(detail, size, "%s for %llus: %s", agent->verified_ns ? "not verified" : "never verified",
@@ -407,13 +428,20 @@ enum monitor_state monitor_agent_state(const struct monitor_agent *agent, char *
         return MONITOR_ATTACHING;
 }
 
+bool monitor_agent_holds(const struct monitor *monitor, const struct monitor_agent *agent)
+{
+        char detail[256];
+        enum monitor_state state = monitor_agent_state(agent, detail, sizeof(detail));
+
+        return state == MONITOR_ENFORCING || state == MONITOR_FROZEN ||
+               (state != MONITOR_BROKEN && monitor->prober && monitor->prober->netns_error < 0);
+}
+
 const char *monitor_state_to_string(enum monitor_state state)
 {
         static const char *const names[] = {
-                [MONITOR_ATTACHING] = "attaching",
-                [MONITOR_ENFORCING] = "enforcing",
-                [MONITOR_UNVERIFIED] = "unverified",
-                [MONITOR_BROKEN] = "broken",
+                [MONITOR_ATTACHING] = "attaching",   [MONITOR_ENFORCING] = "enforcing", [MONITOR_FROZEN] = "frozen",
+                [MONITOR_UNVERIFIED] = "unverified", [MONITOR_BROKEN] = "broken",
         };
 
         return names[state];
@@ -424,9 +452,7 @@ json_t *monitor_probe_to_json(const struct monitor_agent *agent)
         const struct monitor_probe *probe = agent->probe;
         json_t *tiers = json_object();
         __u64 now_ns = monitor_now();
-        struct timespec now;
 
-        (void)clock_gettime(CLOCK_REALTIME, &now);
         for (int tier = 1; tier < MONITOR_PROBE_TIERS; tier++)
                 (void)json_object_set_new(
                         tiers, (char[2]){(char)('0' + tier)},
@@ -434,8 +460,7 @@ json_t *monitor_probe_to_json(const struct monitor_agent *agent)
                                 ? json_integer((json_int_t)((now_ns - probe->tier_ns[tier]) / NSEC_PER_SEC))
                                 : json_null());
         return json_pack("{s:b,s:o,s:o,s:s}", "passed", (int)(probe && probe->passed), "timestamp",
-                         agent->verified_ns ? json_integer((json_int_t)now.tv_sec -
-                                                           (json_int_t)((now_ns - agent->verified_ns) / NSEC_PER_SEC))
+                         agent->verified_ns ? json_real((double)(agent->verified_real_ns / NSEC_PER_MSEC) / 1000)
                                             : json_null(),
                          "tiers_s", tiers, "detail", probe ? probe->detail : "");
 }

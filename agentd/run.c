@@ -440,6 +440,12 @@ static int run_command(struct run *run, const struct run_options *options, const
                         log_warning_errno(r, "look-ups will fail");
         }
         settle(run);
+        if (!monitor_agent_holds(run->monitor, run->agent)) {
+                char detail[256];
+
+                (void)monitor_agent_state(run->agent, detail, sizeof(detail));
+                log_warning("enforced, but that could not be shown: %s", detail);
+        }
 
         r = run_child_release(&run->child);
         if (r < 0) {

@@ -39,6 +39,15 @@ static json_t *tiers_to_json(struct daemon *daemon, const struct monitor_agent *
                          "present", (int)lsm, "detail", lsm ? "" : detail);
 }
 
+/* What there is to say of an agent beside its state. */
+static const char *held_text(const struct monitor_agent *agent, enum monitor_state state, const char *detail)
+{
+        if ((state != MONITOR_ENFORCING && state != MONITOR_FROZEN) || !agent->quarantine)
+                return detail;
+        return agent->frozen ? "frozen and quarantined, because a probe was let through; `agentctl release` lifts it"
+                             : "quarantined: everything is denied";
+}
+
 json_t *agent_to_json(struct daemon *daemon, struct monitor_agent *agent)
 {
         const struct agent_entry *entry = datapath_agent(daemon->monitor->datapath, agent->id);
@@ -54,11 +63,10 @@ json_t *agent_to_json(struct daemon *daemon, struct monitor_agent *agent)
                            monitor_agent_mode(agent), "policy", agent->policy ? agent->policy->policy->name : "",
                            "generation", (json_int_t)WORD_GENERATION(entry->word), "cgroup", agent->path, "cgroup_id",
                            (json_int_t)agent->cgroup_id, "state", monitor_state_to_string(state), "detail",
-                           agent->quarantine && state == MONITOR_ENFORCING ? "quarantined: everything is denied"
-                                                                           : detail,
-                           "verified_s", verified, "verification", monitor_probe_to_json(agent), "tiers",
-                           tiers_to_json(daemon, agent), "names", names_to_json(daemon, agent), "origin",
-                           agent->entry[0] ? "config" : "attach", "container", monitor_container_to_json(agent));
+                           held_text(agent, state, detail), "verified_s", verified, "verification",
+                           monitor_probe_to_json(agent), "tiers", tiers_to_json(daemon, agent), "names",
+                           names_to_json(daemon, agent), "origin", agent->entry[0] ? "config" : "attach", "container",
+                           monitor_container_to_json(agent));
         monitor_runtime_add(agent, object);
         return object;
 }
@@ -440,11 +448,19 @@ static void quarantine_set(struct daemon *daemon, struct control_request *reques
                 control_error(request, name ? 1 : 2, "no agent '%s'; see `agentctl agents`", name ? name : "");
                 return;
         }
-        if (agent->quarantine != quarantine) {
-                agent->quarantine = quarantine;
+        if (quarantine && !agent->quarantine) {
+                agent->quarantine = true;
                 (void)monitor_publish(daemon->monitor, agent);
-                if (quarantine)
-                        monitor_sockets_destroy(daemon->monitor, agent, true);
+                monitor_sockets_destroy(daemon->monitor, agent, true);
+        } else if (!quarantine) {
+                int r = monitor_release(daemon->monitor, agent);
+
+                if (r < 0) {
+                        control_error(request, 1, "agent '%s' cannot be released: %s", agent->name,
+                                      r == -EREMOTEIO ? "what must be denied is still let through; it is held again"
+                                                      : strerror(-r));
+                        return;
+                }
         }
         audit(daemon, request, agent, quarantine ? "quarantined" : "released");
         control_reply(request, agent_to_json(daemon, agent));

@@ -248,6 +248,29 @@ int cgroup_populated(int cgroup_fd, bool *ret)
         return events_read(fd, ret);
 }
 
+int cgroup_freeze(int cgroup_fd, bool freeze)
+{
+        return file_write(cgroup_fd, "cgroup.freeze", freeze ? "1" : "0");
+}
+
+int cgroup_frozen(int cgroup_fd, bool *ret)
+{
+        _cleanup_close_ int fd = -1;
+        char text[256];
+        ssize_t n;
+        int r;
+
+        r = events_open(cgroup_fd, &fd);
+        if (r < 0)
+                return r;
+        n = pread(fd, text, sizeof(text) - 1, 0);
+        if (n < 0)
+                return -errno;
+        text[n] = '\0';
+        *ret = strstr(text, "frozen 1") != NULL;
+        return 0;
+}
+
 int cgroup_kill(int cgroup_fd)
 {
         _cleanup_free_ pid_t *pids = NULL;

@@ -92,6 +92,9 @@ int cgroup_create(const struct cgroup_mount *mount, const char *path);
 int cgroup_move(int cgroup_fd, pid_t pid);
 /* cgroup.events. */
 int cgroup_populated(int cgroup_fd, bool *ret);
+/* cgroup.freeze: stops every process of the subtree, or lets it run again. */
+int cgroup_freeze(int cgroup_fd, bool freeze);
+int cgroup_frozen(int cgroup_fd, bool *ret); /* cgroup.events: by itself or by what is above it */
 /* SIGKILL to every process of the subtree: cgroup.kill, or one by one where that is missing. */
 int cgroup_kill(int cgroup_fd);
 /* Blocks until nothing lives in the subtree. -ETIMEDOUT. */

@@ -137,18 +137,6 @@ static pid_t child_fork_plainly(int *ret_pidfd)
         return pid;
 }
 
-static bool cgroup_is_frozen(int cgroup_fd)
-{
-        char text[256];
-        _cleanup_close_ int fd = openat(cgroup_fd, "cgroup.events", O_RDONLY | O_CLOEXEC);
-        ssize_t n = fd < 0 ? -1 : read(fd, text, sizeof(text) - 1);
-
-        if (n <= 0)
-                return false;
-        text[n] = '\0';
-        return strstr(text, "frozen 1") != NULL;
-}
-
 static int take_over(int channel, int timeout_ms, struct probe_sockets *ret)
 {
         struct pollfd item = {.fd = channel, .events = POLLIN};
@@ -271,10 +259,12 @@ static int enter_below(int netns_fd, int cgroup_fd, int timeout_ms, struct probe
 
 int prober_open(int netns_fd, int cgroup_fd, int timeout_ms, struct probe_sockets *ret)
 {
+        bool frozen = false;
         int r;
 
         *ret = PROBE_SOCKETS_NONE;
-        if (cgroup_is_frozen(cgroup_fd))
+        (void)cgroup_frozen(cgroup_fd, &frozen);
+        if (frozen)
                 return -EAGAIN;
         r = enter(netns_fd, cgroup_fd, timeout_ms, ret);
         if (r == -EBUSY || r == -EOPNOTSUPP)

@@ -18,8 +18,8 @@ static void add_state(struct table *table, const json_t *agent)
         char duration[PRINT_TEXT_MAX];
 
         if (!strcmp(state, "enforcing") && json_is_integer(verified))
-                table_cell(table, "enforcing (verified %s ago)",
-                           print_duration(json_integer_value(verified), duration));
+                table_cell(table, "enforcing (verified %s ago)%s%s",
+                           print_duration(json_integer_value(verified), duration), detail[0] ? "; " : "", detail);
         else if (detail[0] != '\0')
                 table_cell(table, "%s: %s", state, detail);
         else

@@ -76,6 +76,7 @@ struct draft_policy {
         bool limits_reported;
         struct draft_unix unix_rules;
         int existing;            /* 0: destroy, 1: judge; -1: not said */
+        int on_failure;          /* 0: quarantine, 1: report; -1: not said */
         const struct rate *rate; /* own or a parent's, once settled; NULL: none */
         enum draft_state state;
         unsigned depth;

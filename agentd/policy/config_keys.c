@@ -117,6 +117,7 @@ static void read_requirement(struct loader *loader, const struct config_key *key
 static const struct config_key required_item = {"required", read_requirement};
 
 static const struct config_word existing_words[] = {{"destroy", 0}, {"judge", 1}, {NULL, 0}};
+static const struct config_word on_failure_words[] = {{"quarantine", 0}, {"report", 1}, {NULL, 0}};
 
 static const struct config_key policy_keys[] = {
         {"extends", config_read_references, POLICY(extends), .flags = KEY_MAY_BE_NULL},
@@ -131,6 +132,7 @@ static const struct config_key policy_keys[] = {
         {"allow_private", config_read_boolean, POLICY(allow_private)},
         {"unix", config_read_unix, POLICY(unix_rules)},
         {"existing", config_read_word, POLICY(existing), existing_words},
+        {"on_failure", config_read_word, POLICY(on_failure), on_failure_words},
         {"metadata", config_read_word, POLICY(metadata), allow_words},
         {"device_guard", config_read_word, POLICY(device_guard), device_guard_words},
         {"required", config_read_each, .argument = &required_item, .flags = KEY_MAY_BE_NULL},
@@ -174,7 +176,7 @@ static void read_policies(struct loader *loader, const struct config_key *key, c
                 policy->place = loader_place(loader, value->key);
                 policy->mode = policy->loopback = policy->metadata = policy->allow_private = -1;
                 policy->unix_rules.defaults = policy->unix_rules.outside = policy->existing = -1;
-                policy->device_guard = -1;
+                policy->device_guard = policy->on_failure = -1;
 
                 /* An empty policy is one that allows nothing. */
                 if (!yaml_node_is_null(value))

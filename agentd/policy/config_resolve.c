@@ -156,6 +156,7 @@ static void settle(struct resolver *resolver, struct draft_policy *policy, unsig
         inherit(policy, offsetof(struct draft_policy, metadata));
         inherit(policy, offsetof(struct draft_policy, allow_private));
         inherit(policy, offsetof(struct draft_policy, existing));
+        inherit(policy, offsetof(struct draft_policy, on_failure));
         inherit(policy, offsetof(struct draft_policy, unix_rules.defaults));
         inherit(policy, offsetof(struct draft_policy, unix_rules.outside));
         config_settle_unix(resolver->loader, policy);
@@ -280,6 +281,7 @@ static void build_policy(struct resolver *resolver, const struct draft_policy *d
         policy->metadata_allow = draft->metadata == 1;
         policy->allow_private = draft->allow_private == 1;
         policy->existing_destroy = draft->existing == 0;
+        policy->on_failure_quarantine = draft->on_failure == 0;
         config_build_unix(loader, draft, policy);
         policy->device_guard_off = draft->device_guard == 1;
         policy->required = draft->required;

@@ -103,7 +103,8 @@ struct policy {
         size_t n_budgets;
         struct rate rate;
         struct unix_rules unix_rules;
-        bool existing_destroy; /* `existing: destroy`: sockets that are open at attach end, whatever they are */
+        bool on_failure_quarantine; /* `on_failure: quarantine`: an agent whose probe is let through is frozen */
+        bool existing_destroy;      /* `existing: destroy`: sockets that are open at attach end, whatever they are */
         struct place place;
 };
 

@@ -133,11 +133,12 @@ json_t *report_policy_json(const struct config *config, const struct policy *pol
         for (size_t i = 0; rules && i < policy->n_ingress; i++)
                 json_array_append_new(rules, rule_json(&policy->ingress[i], "ingress"));
         return json_pack(
-                "{s:o,s:s,s:s,s:s,s:b,s:s,s:o,s:o,s:s,s:o,s:o,s:o,s:i,s:o,s:o}", "name", text_json(policy->name),
+                "{s:o,s:s,s:s,s:s,s:b,s:s,s:o,s:o,s:s,s:s,s:o,s:o,s:o,s:i,s:o,s:o}", "name", text_json(policy->name),
                 "mode", policy->audit ? "audit" : "enforce", "loopback", policy->loopback_allow ? "allow" : "deny",
                 "metadata", policy->metadata_allow ? "allow" : "deny", "allow_private", policy->allow_private,
                 "device_guard", policy->device_guard_off ? "off" : "auto", "required", required_json(policy), "unix",
                 report_unix_json(&policy->unix_rules), "existing", policy->existing_destroy ? "destroy" : "judge",
+                "on_failure", policy->on_failure_quarantine ? "quarantine" : "report",
                 "budget", report_budgets_json(policy->budgets, policy->n_budgets), "rate",
                 report_rate_json(&policy->rate, "connections"), "file", text_json(policy->place.file), "line",
                 (int)policy->place.line, "agents", agents, "rules", rules);

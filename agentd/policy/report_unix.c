@@ -21,6 +21,7 @@ void report_unix_text(const json_t *policy, const char *indent, FILE *out)
 {
         const json_t *rules = json_object_get(policy, "unix"), *deny = json_object_get(rules, "deny");
         const char *existing = json_string_value(json_object_get(policy, "existing"));
+        const char *on_failure = json_string_value(json_object_get(policy, "on_failure"));
         const char *outside = json_string_value(json_object_get(rules, "outside"));
         bool defaults = !json_is_false(json_object_get(rules, "defaults"));
 
@@ -38,4 +39,6 @@ void report_unix_text(const json_t *policy, const char *indent, FILE *out)
                 fprintf(out, "%sunix sockets denied: none, not even the defaults\n", indent);
         if (existing && strcmp(existing, "destroy") == 0)
                 fprintf(out, "%sexisting: destroy (sockets that are open at attach)\n", indent);
+        if (on_failure && strcmp(on_failure, "quarantine") == 0)
+                fprintf(out, "%son_failure: quarantine (frozen when a probe is let through)\n", indent);
 }

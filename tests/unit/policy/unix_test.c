@@ -104,16 +104,17 @@ static void an_item_becomes_its_keys(void **state)
 static void what_any_parent_denies_is_denied_once(void **state)
 {
         char error[512];
-        struct config *config =
-                load("version: 1\n"
-                     "policies:\n"
-                     "  a: {unix: {deny: [/run/a, /run/b], defaults: off}}\n"
-                     "  b: {unix: {deny: [/run/b, \"@c\"], defaults: on, outside: deny}, existing: destroy}\n"
-                     "  c: {extends: [a, b], unix: {deny: [/run/d, /run/a]}}\n"
-                     "  d: {extends: [a]}\n"
-                     "  e: {extends: [b], existing: judge, unix: {outside: allow, defaults: false}}\n"
-                     "  f: {}\n",
-                     error, sizeof(error));
+        struct config *config = load(
+                "version: 1\n"
+                "policies:\n"
+                "  a: {unix: {deny: [/run/a, /run/b], defaults: off}}\n"
+                "  b: {unix: {deny: [/run/b, \"@c\"], defaults: on, outside: deny}, existing: destroy,\n"
+                "      on_failure: quarantine}\n"
+                "  c: {extends: [a, b], unix: {deny: [/run/d, /run/a]}}\n"
+                "  d: {extends: [a]}\n"
+                "  e: {extends: [b], existing: judge, on_failure: report, unix: {outside: allow, defaults: false}}\n"
+                "  f: {}\n",
+                error, sizeof(error));
         const struct policy *policy;
 
         assert_string_equal(error, "");
@@ -127,6 +128,7 @@ static void what_any_parent_denies_is_denied_once(void **state)
         assert_false(policy->unix_rules.no_defaults);
         assert_true(policy->unix_rules.outside_deny);
         assert_true(policy->existing_destroy);
+        assert_true(policy->on_failure_quarantine);
         policy = config_find_policy(config, "d");
         assert_int_equal(policy->unix_rules.n_deny, 2);
         assert_true(policy->unix_rules.no_defaults);
@@ -135,11 +137,13 @@ static void what_any_parent_denies_is_denied_once(void **state)
         assert_true(policy->unix_rules.no_defaults);
         assert_false(policy->unix_rules.outside_deny);
         assert_false(policy->existing_destroy);
+        assert_false(policy->on_failure_quarantine);
         policy = config_find_policy(config, "f");
         assert_int_equal(policy->unix_rules.n_deny, 0);
         assert_false(policy->unix_rules.no_defaults);
         assert_false(policy->unix_rules.outside_deny);
         assert_false(policy->existing_destroy);
+        assert_false(policy->on_failure_quarantine);
         assert_true(unix_rules_equal(&policy->unix_rules, &policy->unix_rules));
         assert_false(unix_rules_equal(&policy->unix_rules, &config_find_policy(config, "d")->unix_rules));
         config_free(config);
@@ -159,6 +163,7 @@ static void errors_name_the_place(void **state)
                 {"{unix: {outside: no}}", "2:32: 'outside' is 'no'; expected deny or allow"},
                 {"{unix: []}", "2:22: a list where 'unix' is expected; write 'key: value' lines"},
                 {"{existing: keep}", "2:26: 'existing' is 'keep'; expected destroy or judge"},
+                {"{on_failure: freeze}", "2:28: 'on_failure' is 'freeze'; expected quarantine or report"},
         };
         char text[256], error[512];
 
