@@ -4,7 +4,7 @@
 # The attack programs and their rounds (see rounds.py, which reads lists/*.list and judges). Needs net.bash.
 
 ATTACKS=$TESTS_TOP/tests/attacks
-ATTACK_LEVELS="root docker user"
+ATTACK_LEVELS=${ATTACK_LEVELS:-root docker user}
 
 # What a run found, for docs/attacks.md.
 ATTACK_RESULTS=${ATTACK_RESULTS:-$BUILD/attacks}
