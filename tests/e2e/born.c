@@ -62,7 +62,32 @@ static int destination(char *spec, struct sockaddr_storage *ret, socklen_t *ret_
         return family;
 }
 
-static const char *attempt(const char *text)
+/* A socket that is connected once and then only written to: of tiers 1 and 2 the packet hooks alone see what it sends.
+ */
+static const char *attempt_held(const struct sockaddr_storage *to, socklen_t length, int *held)
+{
+        int error;
+
+        if (*held < 0) {
+                *held = socket(to->ss_family, SOCK_DGRAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+                if (connect(*held, (const struct sockaddr *)to, length) < 0) {
+                        error = errno;
+                        close(*held);
+                        *held = -1;
+                        return strerrorname_np(error);
+                }
+        }
+        if (send(*held, "held", 4, 0) == 4)
+                return "sent";
+        error = errno;
+        if (error != EPERM) { /* destroyed by the daemon, or refused by the far end */
+                close(*held);
+                *held = -1;
+        }
+        return strerrorname_np(error);
+}
+
+static const char *attempt(const char *text, int *held)
 {
         static const unsigned char echo4[12] = {8}, echo6[12] = {128};
         struct sockaddr_storage to;
@@ -74,6 +99,8 @@ static const char *attempt(const char *text)
         family = destination(spec, &to, &length, &type, &protocol);
         if (family < 0)
                 return "bad";
+        if (!strncmp(text, "held/", 5))
+                return attempt_held(&to, length, held);
         fd = socket(family, type | SOCK_NONBLOCK | SOCK_CLOEXEC, protocol);
         if (fd < 0)
                 return strerrorname_np(errno);
@@ -121,12 +148,15 @@ int main(int argc, char *argv[])
         if (pid == 0) {
                 struct timespec begin, now;
                 bool told[argc];
+                int held[argc];
 
                 memset(told, 0, sizeof(told));
+                memset(held, 0xff, sizeof(held));
+                (void)setvbuf(stdout, NULL, _IOLBF, 0); /* others wait for lines */
                 clock_gettime(CLOCK_MONOTONIC, &begin);
                 do {
                         for (int i = next; i < argc; i++) {
-                                const char *answer = attempt(argv[i]);
+                                const char *answer = attempt(argv[i], &held[i]);
                                 bool sent = !strcmp(answer, "sent");
 
                                 if (seconds == 0 || rounds == 1)

@@ -40,7 +40,8 @@ born() {
 
 # flood_begin PATH: born there, sends to the forbidden and to the allowed address until its cgroup is killed.
 flood_begin() {
-        background in_ns agent "$BORN" "$CGROUP_ROOT$1" flood 600 udp/203.0.113.9/8000 udp/2001:db8:2::9/8000 udp/10.20.0.7/8000 > /dev/null
+        background in_ns agent "$BORN" "$CGROUP_ROOT$1" flood 600 held/203.0.113.9/8001 udp/203.0.113.9/8000 \
+                udp/2001:db8:2::9/8000 udp/10.20.0.7/8000 > /dev/null
         FLOOD=$!
 }
 flood_end() {
