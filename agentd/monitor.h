@@ -141,6 +141,7 @@ enum monitor_proof {
         PROOF_NONE = 0, /* not verified: the detail says why */
         PROOF_REFUSED,  /* as it must be */
         PROOF_PASSED,   /* let through */
+        PROOF_NOTHING,  /* there was nothing to try */
 };
 
 struct monitor_options {

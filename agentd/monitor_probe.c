@@ -10,16 +10,18 @@
 #include <sys/random.h>
 
 #include "agentd/address_class.h"
+#include "agentd/agent/probe_frame.h"
 #include "agentd/datapath/probe.h"
+#include "agentd/monitor_device.h"
 #include "agentd/net/netns.h"
 #include "agentd/policy/explain.h"
 #include "agentd/util/log.h"
 
-enum { READS_MAX = 4, RETRY_MS = 1000, RETRY_MAX_MS = 30000, DENY_RULES_MAX = 16 };
+enum { READS_MAX = 4, FRAME_TRIES = 3, RETRY_MS = 1000, RETRY_MAX_MS = 30000, DENY_RULES_MAX = 16 };
 
 static int tier_of(enum hook hook)
 {
-        return hook == HOOK_EGRESS ? 2 : 1;
+        return hook == HOOK_DEVICE ? 3 : hook == HOOK_EGRESS ? 2 : 1;
 }
 
 static const char *why(int error, char *buffer, size_t size)
@@ -211,7 +213,8 @@ void monitor_probe_record(struct monitor *monitor, const void *data, size_t size
                 return;
         if (record->hook == HOOK_INGRESS)
                 testimony->answered = true;
-        if (record->hook != testimony->hook)
+        if (record->hook != testimony->hook ||
+            memcmp(&record->destination, &testimony->destination, sizeof(record->destination)) != 0)
                 return;
         if (record->agent_id != agent->id || record->cgroup_id != agent->cgroup_id) {
                 testimony->foreign = true;
@@ -230,22 +233,10 @@ static void testimony_take(struct monitor *monitor, struct monitor_agent *agent)
         monitor->probed = NULL;
 }
 
-static enum monitor_proof conclude(const struct monitor_agent *agent, enum probe_kind kind, int r, bool audit,
-                                   char *ret_why, size_t size)
+/* What the kernel has told of a try that did not pass. */
+static enum monitor_proof testimony_judge(const struct monitor_testimony *testimony, bool audit, char *ret_why,
+                                          size_t size)
 {
-        const struct monitor_testimony *testimony = &agent->probe->testimony;
-        bool came_back = r != -EPERM && probe_came_back(&agent->probe->sockets, kind);
-
-        if (kind == PROBE_PACKET6 && r == 0 && !came_back && !testimony->answered)
-                r = -EPERM;
-        if (r == 0) {
-                (void)snprintf(ret_why, size, "was let through");
-                return PROOF_PASSED;
-        }
-        if (r != -EPERM) {
-                (void)snprintf(ret_why, size, "could not be sent: %s", strerror(-r));
-                return PROOF_NONE;
-        }
         if (testimony->foreign) {
                 (void)snprintf(ret_why, size, "was judged as another agent's");
                 return PROOF_PASSED;
@@ -265,80 +256,149 @@ static enum monitor_proof conclude(const struct monitor_agent *agent, enum probe
         return PROOF_REFUSED;
 }
 
-static enum monitor_proof probe_try(struct monitor *monitor, struct monitor_agent *agent, enum probe_kind kind,
-                                    struct address *destination)
+static enum monitor_proof socket_try(struct monitor *monitor, struct monitor_agent *agent, enum probe_kind kind,
+                                     bool audit, char *ret_why, size_t size)
 {
         struct monitor_probe *probe = agent->probe;
-        enum verdict_reason reason = REASON_NONE;
-        char text[ADDRESS_TEXT_MAX], reason_text[96];
-        enum monitor_proof proof;
-        bool audit;
+        bool came_back;
         int r;
 
-        if (!destination_choose(monitor, agent, kind, destination, &reason))
-                return PROOF_REFUSED; /* there is nothing that it could show */
-        audit = (monitor_word_flags(agent) & WORD_AUDIT) && reason != REASON_QUARANTINE && reason != REASON_NO_POLICY;
-        probe->testimony = (struct monitor_testimony){.cookie = probe_cookie(&probe->sockets, kind),
-                                                      .hook = probe_kind_hook(kind)};
-        r = probe_send(&probe->sockets, kind, destination);
+        probe->testimony.cookie = probe_cookie(&probe->sockets, kind);
+        r = probe_send(&probe->sockets, kind, &probe->testimony.destination);
         if (r == -EPERM || r == 0)
                 testimony_take(monitor, agent);
-        proof = conclude(agent, kind, r, audit, reason_text, sizeof(reason_text));
-        if (proof != PROOF_REFUSED)
-                (void)snprintf(probe->detail, sizeof(probe->detail), "a probe of %s to %s %s",
-                               hook_to_string(probe_kind_hook(kind)), address_format(destination, text), reason_text);
-        return proof;
+        came_back = r != -EPERM && probe_came_back(&probe->sockets, kind);
+        if (kind == PROBE_PACKET6 && r == 0 && !came_back && !probe->testimony.answered)
+                r = -EPERM;
+        if (r == 0) {
+                (void)snprintf(ret_why, size, "was let through");
+                return PROOF_PASSED;
+        }
+        if (r != -EPERM) {
+                (void)snprintf(ret_why, size, "could not be sent: %s", strerror(-r));
+                return PROOF_NONE;
+        }
+        return testimony_judge(&probe->testimony, audit, ret_why, size);
+}
+
+/*
+ * Nobody tells whether a frame went on from there. It was put in, and nothing between the interface and the program can
+ * lose it, but for a queue that is full or worked off by another CPU: tried again, and waited for.
+ */
+static enum monitor_proof device_try(struct monitor *monitor, struct monitor_agent *agent, const struct device *device,
+                                     bool audit, char *ret_why, size_t size)
+{
+        static const struct timespec pause = {.tv_nsec = 300000};
+        struct monitor_probe *probe = agent->probe;
+        __u8 frame[PROBE_FRAME_MAX];
+        size_t length = probe_frame_make(device, &probe->testimony.destination, frame);
+        int r;
+
+        probe->testimony.cookie = DEVICE_PROBE_COOKIE;
+        for (int i = 0; i < FRAME_TRIES; i++) {
+                r = datapath_probe_device(monitor->datapath, device->ifindex, frame, length);
+                if (r == -ENETDOWN) /* it takes nothing: from the agent neither */
+                        return PROOF_NOTHING;
+                if (r < 0) {
+                        (void)snprintf(ret_why, size, "could not be sent: %s", strerror(-r));
+                        return PROOF_NONE;
+                }
+                testimony_take(monitor, agent);
+                if (probe->testimony.heard || probe->testimony.foreign)
+                        return testimony_judge(&probe->testimony, audit, ret_why, size);
+                (void)nanosleep(&pause, NULL);
+        }
+        (void)snprintf(ret_why, size, "was let in, and agentd did not drop it");
+        return PROOF_PASSED;
 }
 
 struct round {
         enum monitor_proof proof;
-        enum probe_kind kind; /* where it was decided */
+        enum hook hook; /* where it was decided */
         struct address destination;
+        char detail[160];
+        bool tried[MONITOR_PROBE_TIERS], failed[MONITOR_PROBE_TIERS];
 };
 
-/* Every hook is tried; the worst of them is what counts. */
-static struct round round_run(struct monitor *monitor, struct monitor_agent *agent)
+/* device: NULL for a socket of this kind. */
+static void round_try(struct monitor *monitor, struct monitor_agent *agent, enum probe_kind kind,
+                      const struct device *device, struct round *round)
+{
+        struct monitor_testimony *testimony = &agent->probe->testimony;
+        enum verdict_reason reason = REASON_NONE;
+        char text[ADDRESS_TEXT_MAX], why_text[96] = "";
+        enum monitor_proof proof;
+        bool audit;
+        int tier;
+
+        *testimony = (struct monitor_testimony){.hook = device ? HOOK_DEVICE : probe_kind_hook(kind)};
+        tier = tier_of(testimony->hook);
+        if (!destination_choose(monitor, agent, kind, &testimony->destination, &reason))
+                return;
+        audit = (monitor_word_flags(agent) & WORD_AUDIT) && reason != REASON_QUARANTINE && reason != REASON_NO_POLICY;
+        proof = device ? device_try(monitor, agent, device, audit, why_text, sizeof(why_text))
+                       : socket_try(monitor, agent, kind, audit, why_text, sizeof(why_text));
+        if (proof == PROOF_NOTHING)
+                return;
+        round->tried[tier] = true;
+        if (proof == PROOF_REFUSED)
+                return;
+        round->failed[tier] = true;
+        /* The worst is what counts, and the first of its kind. */
+        if (round->proof == proof || round->proof == PROOF_PASSED)
+                return;
+        round->proof = proof;
+        round->hook = testimony->hook;
+        round->destination = testimony->destination;
+        (void)snprintf(round->detail, sizeof(round->detail), "a probe of %s to %s %s", hook_to_string(round->hook),
+                       address_format(&round->destination, text), why_text);
+}
+
+static void round_devices(struct monitor *monitor, struct monitor_agent *agent, struct round *round)
+{
+        const struct monitor_devices *devices = agent->devices;
+
+        if (!devices || devices->state != DEVICES_PRESENT)
+                return;
+        for (const struct monitor_device *device = devices->list; device; device = device->next)
+                if (device->holds)
+                        round_try(monitor, agent, probe_frame_is_ipv4(&device->entry) ? PROBE_PACKET4 : PROBE_PACKET6,
+                                  &device->entry, round);
+}
+
+static void round_run(struct monitor *monitor, struct monitor_agent *agent, struct round *round)
 {
         struct monitor_probe *probe = agent->probe;
-        struct round round = {.proof = PROOF_REFUSED};
-        bool holds[MONITOR_PROBE_TIERS] = {false, true, true, false, false};
-        char detail[sizeof(probe->detail)] = "";
+        struct timespec now;
         __u64 now_ns;
 
+        *round = (struct round){.proof = PROOF_NONE};
         if (!probe->open)
                 monitor_probe_prepare(monitor, agent);
         if (!probe->open)
-                return (struct round){.proof = PROOF_NONE};
+                return;
+        round->proof = PROOF_REFUSED;
         (void)monitor_events_consume(monitor); /* makes room for what is to come */
-        for (int kind = 0; kind < PROBE_MAX; kind++) {
-                enum monitor_proof proof;
-                struct address destination = {};
-
-                if (!probe_is_possible(&probe->sockets, (enum probe_kind)kind))
-                        continue;
-                proof = probe_try(monitor, agent, (enum probe_kind)kind, &destination);
-                if (proof == PROOF_REFUSED)
-                        continue;
-                holds[tier_of(probe_kind_hook((enum probe_kind)kind))] = false;
-                if (proof == PROOF_PASSED ? round.proof != PROOF_PASSED : round.proof == PROOF_REFUSED) {
-                        round = (struct round){
-                                .proof = proof, .kind = (enum probe_kind)kind, .destination = destination};
-                        memcpy(detail, probe->detail, sizeof(detail));
-                }
+        for (int kind = 0; kind < PROBE_MAX; kind++)
+                if (probe_is_possible(&probe->sockets, (enum probe_kind)kind))
+                        round_try(monitor, agent, (enum probe_kind)kind, NULL, round);
+        round_devices(monitor, agent, round);
+        probe->nothing = round->proof == PROOF_REFUSED && !(round->tried[1] && round->tried[2]);
+        if (probe->nothing) {
+                round->proof = PROOF_NONE;
+                (void)snprintf(round->detail, sizeof(round->detail), "its policy denies nothing that could be tried");
         }
-        memcpy(probe->detail, detail, sizeof(detail));
+
+        memcpy(probe->detail, round->detail, sizeof(probe->detail));
         now_ns = monitor_now();
         for (int tier = 1; tier < MONITOR_PROBE_TIERS; tier++)
-                if (holds[tier])
+                if (round->tried[tier] && !round->failed[tier])
                         probe->tier_ns[tier] = now_ns;
-        if (round.proof == PROOF_REFUSED && !agent->broken) {
-                struct timespec now;
-
+        if (round->proof == PROOF_REFUSED && !agent->broken) {
                 (void)clock_gettime(CLOCK_REALTIME, &now);
                 agent->verified_ns = now_ns;
                 agent->verified_real_ns = (__u64)now.tv_sec * NSEC_PER_SEC + (__u64)now.tv_nsec;
         }
-        return round;
 }
 
 static void alarm_raise(struct monitor *monitor, struct monitor_agent *agent, const struct round *round)
@@ -346,10 +406,10 @@ static void alarm_raise(struct monitor *monitor, struct monitor_agent *agent, co
         struct event event = {
                 .type = EVENT_DRIFT,
                 .ip_protocol = 255,
-                .hook = probe_kind_hook(round->kind),
+                .hook = round->hook,
                 .has_destination = true,
                 .destination = round->destination,
-                .destination_port = event.hook == HOOK_EGRESS ? 0 : PROBE_PORT,
+                .destination_port = tier_of(round->hook) == 1 ? PROBE_PORT : 0,
         };
 
         agent->probe->passed = true;
@@ -368,7 +428,7 @@ enum monitor_proof monitor_probe_round(struct monitor *monitor, struct monitor_a
 
         if (!probe)
                 return PROOF_NONE;
-        round = round_run(monitor, agent);
+        round_run(monitor, agent, &round);
         if (round.proof == PROOF_PASSED) {
                 if (!probe->passed)
                         alarm_raise(monitor, agent, &round);
@@ -376,13 +436,13 @@ enum monitor_proof monitor_probe_round(struct monitor *monitor, struct monitor_a
                 /* What can be put right is put right now, and tried. */
                 monitor_verify(monitor, agent);
                 (void)monitor_publish(monitor, agent);
-                round = round_run(monitor, agent);
+                round_run(monitor, agent, &round);
         }
         /* Not a link and not the agent's entry, then: its rules. */
         if (round.proof == PROOF_PASSED && agent->policy &&
             monitor_now() - agent->policy->written_ns > MONITOR_REWRITE_MS * NSEC_PER_MSEC &&
             monitor_policy_rewrite(monitor, agent->policy) == 0)
-                round = round_run(monitor, agent);
+                round_run(monitor, agent, &round);
         if (round.proof == PROOF_REFUSED && probe->passed) {
                 probe->passed = false;
                 monitor_event(monitor, EVENT_LIFECYCLE, agent, REASON_NONE, "enforced again: a probe was refused");
@@ -434,7 +494,8 @@ bool monitor_agent_holds(const struct monitor *monitor, const struct monitor_age
         enum monitor_state state = monitor_agent_state(agent, detail, sizeof(detail));
 
         return state == MONITOR_ENFORCING || state == MONITOR_FROZEN ||
-               (state != MONITOR_BROKEN && monitor->prober && monitor->prober->netns_error < 0);
+               (state != MONITOR_BROKEN &&
+                ((agent->probe && agent->probe->nothing) || (monitor->prober && monitor->prober->netns_error < 0)));
 }
 
 const char *monitor_state_to_string(enum monitor_state state)

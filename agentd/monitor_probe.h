@@ -26,6 +26,7 @@ enum {
 struct monitor_testimony {
         __u64 cookie;
         enum hook hook;
+        struct address destination;
         bool heard, foreign; /* foreign: it was judged as another agent's */
         bool would;          /* it would have been let through */
         bool answered;       /* what came back was judged */
@@ -39,6 +40,7 @@ struct monitor_probe {
         __u64 due_ns;
         __u64 began_ns;
         __u64 tier_ns[MONITOR_PROBE_TIERS]; /* when this tier was last proven; 0: never */
+        bool nothing;                       /* its policy leaves nothing that could be refused */
         bool passed;                        /* the last probe was let through: an alarm stands */
         bool frozen;                        /* by whomever: nothing of it can run, and nothing was opened */
         char detail[160];                   /* why the last one proved nothing, or what was let through */

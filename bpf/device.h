@@ -20,6 +20,12 @@
  */
 enum { DEVICE_PASS = -1, DEVICE_DROP = 2 };
 
+/*
+ * What the daemon puts in at a host end bears this mark, which no other frame has: one is chosen by chance for each
+ * load, and a mark does not pass from one namespace to another (net/core/skbuff.c, skb_scrub_packet).
+ */
+const volatile __u32 device_probe_mark;
+
 enum device_owner {
         OWNER_NONE,   /* no socket, or one that passes no cgroup_skb */
         OWNER_RAW,    /* the agent's, judged at cgroup_skb; IPPROTO_RAW and its like */
@@ -188,7 +194,10 @@ static __noinline int device_judge(struct __sk_buff *skb, struct packet *packet,
         now_ns = bpf_ktime_get_boot_ns();
 
         origin.agent_id = agent_id;
-        origin.cookie = bpf_get_socket_cookie(skb);
+        if (device_probe_mark && skb->mark == device_probe_mark)
+                origin.cookie = DEVICE_PROBE_COOKIE;
+        else
+                origin.cookie = bpf_get_socket_cookie(skb);
         origin.bytes = packet->bytes;
         origin.hook = HOOK_DEVICE;
         origin.direction = DIRECTION_EGRESS;
@@ -406,4 +415,12 @@ int agentd_device(struct __sk_buff *skb)
         if (line && device_fast(skb, device, line))
                 return DEVICE_PASS;
         return device_slow(skb, device, line);
+}
+
+/* Attached to nothing; run by the daemon with a frame and the interface where it shall come in, in cb[0]. */
+SEC("tc")
+int agentd_inject(struct __sk_buff *skb)
+{
+        skb->mark = device_probe_mark;
+        return bpf_clone_redirect(skb, skb->cb[0], BPF_F_INGRESS);
 }

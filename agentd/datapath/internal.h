@@ -187,6 +187,7 @@ void datapath_devices_sweep(struct datapath *datapath); /* after them: what is l
 void datapath_devices_close(struct datapath *datapath);
 void datapath_devices_drop(struct datapath *datapath, __u32 agent_id); /* all of an agent's */
 void datapath_devices_uninstall(const char *directory);
+int datapath_probe_mark_choose(volatile __u32 *ret); /* never 0 */
 int datapath_policies_adopt(struct datapath *datapath);
 void datapath_policies_free(struct datapath *datapath);
 /* The index of this list in the kernel under this version; 0 is the empty list. 0, -ENOENT (no such version), -ENOSPC,

@@ -315,6 +315,9 @@ static int load(struct datapath *datapath, struct datapath_error *error)
         r = size_leases(datapath, error);
         if (r < 0)
                 return r;
+        r = datapath_probe_mark_choose(&datapath->skeleton->rodata->device_probe_mark);
+        if (r < 0)
+                return r;
         r = pin_maps(datapath);
         if (r < 0)
                 return r;

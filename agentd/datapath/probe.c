@@ -5,6 +5,7 @@
 #include "agentd/datapath/probe.h"
 
 #include <errno.h>
+#include <sys/random.h>
 
 #include "agentd/datapath/internal.h"
 
@@ -28,6 +29,7 @@ void datapath_probe_remove(struct datapath *datapath, __u64 cookie)
 
 int datapath_probes_clear(struct datapath *datapath)
 {
+        const __u32 nobody = 0;
         __u64 cookie;
         int r;
 
@@ -36,5 +38,33 @@ int datapath_probes_clear(struct datapath *datapath)
                 if (r < 0 && r != -ENOENT)
                         return r;
         }
-        return r == -ENOENT ? 0 : r;
+        if (r != -ENOENT)
+                return r;
+        cookie = DEVICE_PROBE_COOKIE;
+        return bpf_map_update_elem(probes_fd(datapath), &cookie, &nobody, BPF_ANY);
+}
+
+int datapath_probe_mark_choose(volatile __u32 *ret)
+{
+        __u32 mark = 0;
+
+        while (mark == 0)
+                if (getrandom(&mark, sizeof(mark), 0) < 0 && errno != EINTR)
+                        return -errno;
+        *ret = mark;
+        return 0;
+}
+
+int datapath_probe_device(struct datapath *datapath, __u32 ifindex, const void *frame, size_t size)
+{
+        struct __sk_buff context = {.cb = {ifindex}};
+        LIBBPF_OPTS(bpf_test_run_opts, options, .data_in = frame, .data_size_in = (__u32)size, .ctx_in = &context,
+                    .ctx_size_in = sizeof(context));
+        int r = bpf_prog_test_run_opts(bpf_program__fd(datapath->skeleton->progs.agentd_inject), &options);
+
+        if (r < 0)
+                return r;
+        if ((int)options.retval > 0) /* NET_RX_DROP */
+                return -ENETDOWN;
+        return (int)options.retval;
 }

@@ -6,6 +6,9 @@
 
 #include "agentd/abi.h"
 
+/* The flow of a frame that the daemon puts in at a host end, to see it dropped; it has no socket, and so no cookie. */
+#define DEVICE_PROBE_COOKIE (~0ull)
+
 enum {
         DEVICES_MAX = 4096,
         DEVICE_SLOTS_MAX = 2 * DEVICES_MAX,

@@ -220,3 +220,41 @@ TABLE
         agentctl attach claude-1 --cgroup "$AGENT_CGROUP" --policy web
         jq -e '.state == "enforcing"' <<< "$(agent_status)"
 }
+
+# The daemon where the host ends are, and somebody of the agent's in its namespace.
+start_with_device() {
+        start_daemon "$(web_config "$@")" outside
+        background in_agent sleep infinity
+        until_status '.tiers["3"].present and (.tiers["3"].devices | length) == 1 and .verification.tiers_s["3"] != null'
+}
+
+@test "frames are probed at the host end of the veth, where nothing in the container reaches" {
+        start_with_device
+        next_probe
+        next_probe
+        jq -e '.verification.tiers_s["3"] <= 3 and .state == "enforcing"' <<< "$(agent_status)"
+        # But for the namespace's own (MLD), which is refused at that place.
+        ! event '.type == "drift" or .type == "deny" and (.dst.ip // "ff" | startswith("ff") | not)' || false
+        # In audit mode, which no probe passes, either.
+        agentctl detach claude-1
+        agentctl attach claude-1 --cgroup "$AGENT_CGROUP" --policy web --mode audit
+        until_status '.verification.tiers_s["3"] != null and .mode == "audit"'
+        ! event '.type == "drift" or .type == "would_deny" and (.dst.ip // "ff" | startswith("ff") | not)' || false
+}
+
+@test "the program at the host end is taken away or replaced: told, put right, and shown to be right" {
+        start_with_device
+        pin=$(echo "$(pins)"/links/1/device-*)
+        [ -e "$pin" ]
+        before=$(grep -c '"type":"drift"' "$EVENTS" || true)
+        ifindex=${pin##*-}
+        if bpftool link show pinned "$pin" >/dev/null; then
+                poke detach "$pin"
+        else
+                in_ns outside tc qdisc del dev "$(in_ns outside ip -o link | sed -n "s/^$ifindex: \([^@:]*\).*/\1/p")" clsact
+        fi
+        wait_count "$EVENTS" '"type":"drift"' $((before + 1))
+        next_probe
+        jq -e '.verification.tiers_s["3"] <= 3 and .state == "enforcing"' <<< "$(agent_status)"
+        agentctl health
+}
