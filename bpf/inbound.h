@@ -25,13 +25,19 @@ enum inbound {
         INBOUND_PERHAPS = 2, /* a datagram that comes in: if it is not allowed as an answer */
 };
 
-enum { INBOUND_IDLE_S = 120 }; /* as of struct udp_flows */
+enum { INBOUND_IDLE_S = 120 }; /* of struct udp_flows, too */
+
+/* Signed: another CPU may have noted its time after this one has looked at the clock. */
+static __always_inline bool inbound_is_in_use(const struct udp_peer *peer, __u64 now_ns)
+{
+        return (__s64)(now_ns - peer->used_ns) < INBOUND_IDLE_S * 1000000000ll;
+}
 
 static __always_inline bool inbound_peer_is(const struct udp_peer *peer, const struct flow *flow, __u64 now_ns)
 {
         return peer->port == flow->port && peer->local_port == flow->local_port &&
                peer->remote.halves[0] == flow->remote.halves[0] && peer->remote.halves[1] == flow->remote.halves[1] &&
-               now_ns - peer->used_ns < INBOUND_IDLE_S * 1000000000ull;
+               inbound_is_in_use(peer, now_ns);
 }
 
 /* Each peer has two places. */

@@ -74,8 +74,7 @@ static __always_inline bool udp_peer_is_live(struct udp_flows *flows, const stru
                 struct udp_peer *peer = &flows->peers[i];
 
                 if (peer->port == flow->port && peer->remote.halves[0] == flow->remote.halves[0] &&
-                    peer->remote.halves[1] == flow->remote.halves[1] &&
-                    now_ns - peer->used_ns < 120ull * 1000000000ull) {
+                    peer->remote.halves[1] == flow->remote.halves[1] && inbound_is_in_use(peer, now_ns)) {
                         peer->used_ns = now_ns;
                         return true;
                 }

@@ -44,6 +44,7 @@ static bool arrives(int from, int to, __u16 port)
         char buffer[64];
 
         assert_int_equal(scene_send(from, HERE, port), 0);
+        scene_settle();
         return recv(to, buffer, sizeof(buffer), MSG_DONTWAIT) > 0;
 }
 

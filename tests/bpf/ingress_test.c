@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /*
  * Flows that begin outside: listeners and UDP servers of an agent, and a far end that knocks. Real sockets of a real
- * cgroup; nobody waits: on loopback a packet has been judged when the call that sent it returns.
+ * cgroup; nobody waits for what must not come: what was sent has been judged when scene_settle() returns.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -12,6 +12,8 @@
 
 #include <errno.h>
 #include <poll.h>
+#include <pthread.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -67,6 +69,7 @@ static int knock(const char *from, __u16 port)
         assert_true(fd >= 0);
         at(fd, from, 0);
         assert_int_equal(scene_connect(fd, HERE, port), EINPROGRESS);
+        scene_settle();
         return fd;
 }
 
@@ -81,8 +84,10 @@ static bool says(int from, int to)
 {
         char buffer[16];
 
-        return send(from, "word", 4, MSG_DONTWAIT | MSG_NOSIGNAL) == 4 &&
-               recv(to, buffer, sizeof(buffer), MSG_DONTWAIT) == 4;
+        if (send(from, "word", 4, MSG_DONTWAIT | MSG_NOSIGNAL) != 4)
+                return false;
+        scene_settle();
+        return recv(to, buffer, sizeof(buffer), MSG_DONTWAIT) == 4;
 }
 
 static __u16 port_of(int fd)
@@ -105,6 +110,7 @@ static void outgoing(struct scene *scene, __u16 local_port, __u16 far_port, int 
         ret_ends[0] = scene_socket(scene, SOCK_STREAM);
         at(ret_ends[0], HERE, local_port);
         assert_int_equal(scene_connect(ret_ends[0], SCENE_FAR, far_port), 0);
+        scene_settle();
         ret_ends[1] = accept(far, NULL, NULL);
         assert_true(ret_ends[1] >= 0);
         close(far);
@@ -268,6 +274,7 @@ static void a_socket_that_goes_out_is_the_agents_own(void **state)
                 assert_int_equal(scene_connect(outgoing, SCENE_FAR, 7300), EPERM);
                 assert_int_equal(scene_connect(outgoing, SCENE_FAR, port), 0);
                 assert_int_equal(port_of(outgoing), DOOR);
+                scene_settle();
                 far_end = accept(far_listener, NULL, NULL);
                 assert_true(far_end >= 0);
                 assert_true(says(outgoing, far_end) && says(far_end, outgoing));
@@ -405,6 +412,7 @@ static bool got(int fd)
 {
         char buffer[64];
 
+        scene_settle();
         return recv(fd, buffer, sizeof(buffer), MSG_DONTWAIT) == 8;
 }
 
@@ -542,6 +550,55 @@ static void many_peers_are_answered_one_after_the_other(void **state)
         scene_leave(&scene);
 }
 
+struct speaker {
+        int fd;
+        atomic_bool stop;
+};
+
+static void *speak(void *context)
+{
+        struct speaker *speaker = context;
+
+        while (!speaker->stop)
+                (void)scene_send(speaker->fd, HERE, DOOR);
+        return NULL;
+}
+
+/* Two CPUs note the time of one flow: what the other has just noted is in the future of who has looked before. */
+static void answers_while_the_other_end_goes_on_speaking(void **state)
+{
+        enum { ANSWERS = 40000 };
+        struct speaker speaker = {0};
+        struct bpf_policy *policy;
+        struct scene scene;
+        pthread_t thread;
+        unsigned refused_answers = 0;
+        int server;
+        __u16 port;
+
+        if (!*state)
+                skip();
+        scene = scene_enter(*state, SCENE_AGENT);
+        scene_attach(&scene);
+        policy = scene_publish(&scene, open_door, 1);
+        server = door(&scene, SOCK_DGRAM, DOOR);
+        speaker.fd = far_peer(SCENE_FAR);
+        port = port_of(speaker.fd);
+        assert_int_equal(scene_send(speaker.fd, HERE, DOOR), 0);
+        scene_settle();
+        assert_int_equal(pthread_create(&thread, NULL, speak, &speaker), 0);
+        for (int i = 0; i < ANSWERS; i++)
+                refused_answers += scene_send(server, SCENE_FAR, port) == EPERM;
+        speaker.stop = true;
+        pthread_join(thread, NULL);
+        assert_int_equal(refused_answers, 0);
+
+        close(server);
+        close(speaker.fd);
+        scene_withdraw(&scene, policy);
+        scene_leave(&scene);
+}
+
 /* A flow that the agent began stays one: its budget's class is that of its egress rule. */
 static void an_answer_to_the_agent_needs_no_ingress_rule(void **state)
 {
@@ -580,6 +637,7 @@ int main(void)
                 cmocka_unit_test_teardown(answers_a_datagram_that_was_let_in_and_no_other, scene_clear),
                 cmocka_unit_test_teardown(answers_from_the_port_that_was_spoken_to, scene_clear),
                 cmocka_unit_test_teardown(many_peers_are_answered_one_after_the_other, scene_clear),
+                cmocka_unit_test_teardown(answers_while_the_other_end_goes_on_speaking, scene_clear),
                 cmocka_unit_test_teardown(an_answer_to_the_agent_needs_no_ingress_rule, scene_clear),
         };
 

@@ -11,9 +11,12 @@
 
 #include <arpa/inet.h>
 #include <errno.h>
+#include <poll.h>
+#include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/socket.h>
+#include <sys/utsname.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -155,11 +158,62 @@ int scene_connect(int fd, const char *address, __u16 port)
         return connect(fd, (struct sockaddr *)&to, sizeof(to)) == 0 ? 0 : errno;
 }
 
-/* Datagrams that have arrived. Loopback delivers before sendto() returns. */
+/* Linux hands what is queued to ksoftirqd while that is awake, until 6.4 ("softirq: Let ksoftirqd do its job", taken
+ * back there). */
+static bool delivers_late(void)
+{
+        struct utsname name;
+        unsigned major = 0, minor = 0;
+
+        return uname(&name) < 0 || sscanf(name.release, "%u.%u", &major, &minor) != 2 || major < 6 ||
+               (major == 6 && minor < 4);
+}
+
+/* Each CPU's queue is first in, first out: behind what is there a datagram of nobody's is sent, and waited for. */
+static void queue_wait(int fd, const struct sockaddr_in *to, int cpu)
+{
+        struct pollfd poll_fd = {.fd = fd, .events = POLLIN};
+        cpu_set_t set;
+        char byte;
+
+        CPU_ZERO(&set);
+        CPU_SET(cpu, &set);
+        if (sched_setaffinity(0, sizeof(set), &set) < 0)
+                return; /* not ours */
+        assert_int_equal(sendto(fd, "", 1, 0, (const struct sockaddr *)to, sizeof(*to)), 1);
+        assert_int_equal(poll(&poll_fd, 1, 10000), 1);
+        assert_int_equal(recv(fd, &byte, 1, 0), 1);
+}
+
+void scene_settle(void)
+{
+        enum { LEGS = 4 }; /* what is delivered may send more: a handshake has three */
+        struct sockaddr_in here = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+        socklen_t size = sizeof(here);
+        cpu_set_t all;
+        int fd;
+
+        if (!delivers_late())
+                return;
+        assert_int_equal(sched_getaffinity(0, sizeof(all), &all), 0);
+        fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+        assert_true(fd >= 0);
+        assert_int_equal(bind(fd, (struct sockaddr *)&here, sizeof(here)), 0);
+        assert_int_equal(getsockname(fd, (struct sockaddr *)&here, &size), 0);
+        for (int leg = 0; leg < LEGS; leg++)
+                for (int cpu = 0; cpu < CPU_SETSIZE; cpu++)
+                        if (CPU_ISSET(cpu, &all))
+                                queue_wait(fd, &here, cpu);
+        assert_int_equal(sched_setaffinity(0, sizeof(all), &all), 0);
+        close(fd);
+}
+
 unsigned scene_arrived(const struct scene *scene)
 {
         unsigned n = 0;
         char buffer[64];
+
+        scene_settle();
 
         while (recv(scene->server_fd, buffer, sizeof(buffer), 0) >= 0)
                 n++;
@@ -170,6 +224,7 @@ struct agent_counters scene_counters(const struct scene *scene)
 {
         struct agent_counters value;
 
+        scene_settle();
         assert_int_equal(datapath_counters(scene->world->datapath, scene->id, &value), 0);
         return value;
 }

@@ -40,7 +40,10 @@ int scene_socket(struct scene *scene, int type);
 /* 0 or the errno. */
 int scene_send(int fd, const char *address, __u16 port);
 int scene_connect(int fd, const char *address, __u16 port);
-/* How many datagrams the server has got since the last call. Loopback delivers before sendto() returns. */
+/* Returns when what was sent has been judged and delivered. Loopback does that before sendto() returns, but not always
+ * before Linux 6.4. */
+void scene_settle(void);
+/* How many datagrams the server has got since the last call. Settles first, as scene_counters() does. */
 unsigned scene_arrived(const struct scene *scene);
 
 struct agent_counters scene_counters(const struct scene *scene);
