@@ -72,7 +72,7 @@ for program in "$@"; do
         elif [ "${program%.bats}" != "$program" ]; then
                 timeout -k 10 "${SUITE_SECONDS:-600}" bats --tap "$program" >"$log" 2>&1 </dev/null
         else
-                timeout -k 10 300 "$program" >"$log" 2>&1 </dev/null
+                timeout -k 10 "${SUITE_SECONDS:-300}" "$program" >"$log" 2>&1 </dev/null
         fi
         status=$?
         if [ "$suite" = fuzz ]; then
