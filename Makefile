@@ -55,7 +55,7 @@ Q            := $(if $(V),,@)
 .DELETE_ON_ERROR:
 .SECONDARY:
 
-.PHONY: all help deps demo test test-unit test-bpf test-e2e test-attacks test-check test-fuzz test-vmtest vmtest-tables bench fuzz soak vmtest format check-format install \
+.PHONY: vmtest-systemd all help deps demo test test-unit test-bpf test-e2e test-attacks test-check test-fuzz test-vmtest vmtest-tables bench fuzz soak vmtest format check-format install \
         uninstall clean sanitized tests-built
 
 all: $(BUILD)/agentd $(BUILD)/agentctl ## build build/agentd and build/agentctl
@@ -213,6 +213,9 @@ vmtest-tables: ## docs/kernels.md from what `make vmtest` has found
 test-vmtest: all ## three kernels booted, and the one that is refused; vmtest/run itself (root, QEMU)
 	@SUITE_SECONDS=1800 tests/lib/run-suite.sh vmtest $(sort $(wildcard tests/vmtest/*.bats))
 
+vmtest-systemd: all ## agentd as a service where systemd is process 1, in a guest that reboots: KERNEL=6.1 (root, minutes)
+	@BUILD=$(BUILD) tests/vm/systemd.sh "$(or $(KERNEL),6.1)"
+
 FORMATTED := $(shell find agentd bpf include tests -name '*.[ch]' 2>/dev/null)
 format: ## clang-format in place
 	clang-format -i $(FORMATTED)
@@ -225,8 +228,14 @@ check-format: ## fails when clang-format would change a file
 install: all ## DESTDIR=D PREFIX=/usr
 	install -D -m 0755 $(BUILD)/agentd $(DESTDIR)$(PREFIX)/sbin/agentd
 	install -D -m 0755 $(BUILD)/agentctl $(DESTDIR)$(PREFIX)/bin/agentctl
-	install -D -m 0644 configs/agentd.service $(DESTDIR)$(PREFIX)/lib/systemd/system/agentd.service
+	install -d $(DESTDIR)$(PREFIX)/lib/systemd/system
+	for unit in agentd.service agentd-gate.service agents.slice; do \
+		sed 's|/usr/sbin/agentd|$(PREFIX)/sbin/agentd|; s|/usr/bin/agentctl|$(PREFIX)/bin/agentctl|' configs/$$unit \
+			> $(DESTDIR)$(PREFIX)/lib/systemd/system/$$unit && \
+		chmod 0644 $(DESTDIR)$(PREFIX)/lib/systemd/system/$$unit || exit 1; \
+	done
 	install -D -m 0644 configs/agentd.sysusers $(DESTDIR)$(PREFIX)/lib/sysusers.d/agentd.conf
+	install -d -m 0750 $(DESTDIR)$(SYSCONFDIR)/agentd
 	test -e $(DESTDIR)$(SYSCONFDIR)/agentd/agentd.yaml || \
 		install -D -m 0640 configs/agentd.yaml $(DESTDIR)$(SYSCONFDIR)/agentd/agentd.yaml
 	install -d -m 0750 $(DESTDIR)$(SYSCONFDIR)/agentd/conf.d
@@ -236,11 +245,12 @@ install: all ## DESTDIR=D PREFIX=/usr
 
 uninstall: ## the same DESTDIR and PREFIX; leaves /etc/agentd
 	rm -f $(DESTDIR)$(PREFIX)/sbin/agentd $(DESTDIR)$(PREFIX)/bin/agentctl \
-		$(DESTDIR)$(PREFIX)/lib/systemd/system/agentd.service $(DESTDIR)$(PREFIX)/lib/sysusers.d/agentd.conf \
+		$(DESTDIR)$(PREFIX)/lib/systemd/system/agentd.service $(DESTDIR)$(PREFIX)/lib/systemd/system/agentd-gate.service \
+		$(DESTDIR)$(PREFIX)/lib/systemd/system/agents.slice $(DESTDIR)$(PREFIX)/lib/sysusers.d/agentd.conf \
 		$(DESTDIR)$(PREFIX)/share/man/man8/agentd.8 $(DESTDIR)$(PREFIX)/share/man/man1/agentctl.1 \
 		$(DESTDIR)$(PREFIX)/share/man/man5/agentd.yaml.5
 
 clean: ## remove build/
 	rm -rf $(BUILD)
 
--include $(shell find $(BUILD) -name '*.d' 2>/dev/null)
+-include $(shell find $(BUILD) -type f -name '*.d' 2>/dev/null)
