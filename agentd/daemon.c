@@ -66,6 +66,20 @@ static void attach_failure_log(struct daemon *daemon, const char *name, const ch
                   daemon->attach_failures);
 }
 
+/* Who had its name from an entry that has another cgroup now keeps its policy, and takes a name that nobody has. */
+static int agent_step_aside(struct daemon *daemon, struct monitor_agent *agent)
+{
+        char name[AGENT_NAME_MAX];
+
+        (void)snprintf(name, sizeof(name), "%.46s-%llx", agent->name, (unsigned long long)agent->cgroup_id);
+        if (monitor_agent_find(daemon->monitor, name))
+                return -EEXIST;
+        monitor_event(daemon->monitor, EVENT_LIFECYCLE, agent, REASON_NONE,
+                      "named %s: the configuration has its name for another cgroup", name);
+        monitor_rename(daemon->monitor, agent, name, "");
+        return 0;
+}
+
 static int on_appeared(void *context, const struct agent_watch_match *match)
 {
         struct daemon *daemon = context;
@@ -83,8 +97,9 @@ static int on_appeared(void *context, const struct agent_watch_match *match)
                 return 0;
         }
         agent = monitor_agent_find(daemon->monitor, match->name);
-        if (agent) /* the same name at another cgroup than before the restart */
-                monitor_detach(daemon->monitor, agent);
+        /* The same name at another cgroup than before the restart. What is there still is confined under another. */
+        if (agent && agent_step_aside(daemon, agent) < 0)
+                return -EEXIST;
         r = monitor_attach(daemon->monitor, match->name, match->entry, match->path, spec->policy, MONITOR_MODE_POLICY,
                            &error, &agent);
         if (r < 0)
@@ -306,13 +321,29 @@ static void parent_make(const char *path, mode_t mode)
         }
 }
 
+static void agents_follow(struct daemon *daemon, bool by_hand_only)
+{
+        struct monitor_agent *agent, *next;
+
+        HASH_ITER (hh, daemon->monitor->agents, agent, next) {
+                int r;
+
+                if (by_hand_only && datapath_agent(daemon->monitor->datapath, agent->id)->by_hand != 1)
+                        continue;
+                r = agent_watch_follow(daemon->watch, agent->name, agent->path, agent->cgroup_id);
+                if (r == 0)
+                        agent->entry[0] = '\0';
+                else if (r != -EEXIST)
+                        log_warning_errno(r, "cannot follow the cgroup of '%s'", agent->name);
+        }
+}
+
 static int daemon_open(struct daemon *daemon, struct config *config, struct monitor_error *error)
 {
         struct datapath_error datapath_error = {};
         struct monitor_options options = {};
         _cleanup_free_ char *directory = NULL;
         const char *socket_path = getenv("AGENTD_SOCKET");
-        struct monitor_agent *agent, *next;
         int r;
 
         (void)snprintf(daemon->events_target, sizeof(daemon->events_target), "%s", config->daemon.events);
@@ -370,6 +401,8 @@ static int daemon_open(struct daemon *daemon, struct config *config, struct moni
         r = monitor_guards_prepare(daemon->monitor, config, error);
         if (r < 0)
                 return r;
+        /* Before the entries: who was attached by hand keeps name and cgroup, as while the former daemon ran. */
+        agents_follow(daemon, true);
         {
                 size_t bad = 0;
 
@@ -388,13 +421,7 @@ static int daemon_open(struct daemon *daemon, struct config *config, struct moni
         }
         monitor_guards_commit(daemon->monitor);
         /* Adopted agents that no entry claims: their end must be seen too. */
-        HASH_ITER (hh, daemon->monitor->agents, agent, next) {
-                r = agent_watch_follow(daemon->watch, agent->name, agent->path, agent->cgroup_id);
-                if (r == 0)
-                        agent->entry[0] = '\0';
-                else if (r != -EEXIST)
-                        log_warning_errno(r, "cannot follow the cgroup of '%s'", agent->name);
-        }
+        agents_follow(daemon, false);
         r = control_server_new(&daemon->loop, daemon->socket_path, daemon_verbs, is_agent, daemon, &daemon->control);
         if (r < 0)
                 (void)snprintf(error->text, sizeof(error->text), "cannot listen on '%s': %s%s", daemon->socket_path,

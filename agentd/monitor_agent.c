@@ -10,6 +10,7 @@
 #include <string.h>
 
 #include "agentd/address_class.h"
+#include "agentd/agent/pattern.h"
 #include "agentd/datapath/unix.h"
 #include "agentd/monitor.h"
 #include "agentd/util/cleanup.h"
@@ -187,6 +188,7 @@ int monitor_attach(struct monitor *monitor, const char *name, const char *entry,
                 return attach_failed(error, r == -EPERM || r == -EINVAL ? 4 : 1, r, "cannot attach to cgroup", path);
         }
         monitor_ports_choose(monitor, agent_id, 0);
+        datapath_agent(monitor->datapath, agent_id)->by_hand = !entry[0];
         agent->policy = found;
         agent->mode = mode;
         monitor_container_look(agent);
@@ -254,6 +256,7 @@ void monitor_rename(struct monitor *monitor, struct monitor_agent *agent, const 
         HASH_ADD_STR(monitor->agents, name, agent);
         memset(pinned->name, 0, sizeof(pinned->name));
         memcpy(pinned->name, agent->name, strlen(agent->name));
+        pinned->by_hand = !entry[0];
         (void)monitor_publish(monitor, agent); /* its budgets are those of its name */
 }
 
@@ -332,30 +335,38 @@ void monitor_verify(struct monitor *monitor, struct monitor_agent *agent)
                 agent->detail[0] = '\0';
 }
 
-/* The entry of the configuration that this name came from: itself, or the glob NAME-<last part>. */
-static const char *entry_of(const struct config *config, const char *name)
+/*
+ * The entry of the configuration that has this cgroup; NULL: none. By its path and never by its name: the name of an
+ * agent that was attached by hand or by a hook is of somebody's choice, and must not choose a policy.
+ */
+static const struct agent_spec *entry_of(const struct monitor *monitor, const char *path)
 {
-        for (size_t i = 0; i < config->n_agents; i++) {
-                size_t length = strlen(config->agents[i].name);
+        const struct config *config = monitor->config->config;
+        const struct agent_spec *found = NULL;
 
-                if (strcmp(config->agents[i].name, name) == 0)
-                        return config->agents[i].name;
-                if (cgroup_path_is_glob(config->agents[i].cgroup) &&
-                    strncmp(config->agents[i].name, name, length) == 0 && name[length] == '-')
-                        return config->agents[i].name;
+        for (size_t i = 0; i < config->n_agents; i++) {
+                const struct agent_spec *spec = &config->agents[i];
+                bool is_glob = cgroup_path_is_glob(spec->cgroup);
+                _cleanup_free_ char *pattern = NULL;
+
+                if (cgroup_path_canonical(&monitor->mount, spec->cgroup, &pattern) < 0)
+                        continue;
+                if (!is_glob && strcmp(pattern, path) == 0)
+                        return spec;
+                if (is_glob && !found && pattern_matches(pattern, path))
+                        found = spec;
         }
-        return "";
+        return found;
 }
 
 static void adopt_one(struct monitor *monitor, __u32 id)
 {
-        const struct config *config = monitor->config->config;
         struct agent_entry *entry = datapath_agent(monitor->datapath, id);
+        const struct agent_spec *spec;
         _cleanup_free_ char *path = NULL;
         char name[AGENT_NAME_MAX] = "", policy[AGENT_NAME_MAX] = "";
         _cleanup_close_ int fd = -1;
         struct monitor_agent *agent;
-        const char *origin;
         __u64 found = 0;
         int r;
 
@@ -379,11 +390,10 @@ static void adopt_one(struct monitor *monitor, __u32 id)
                 return;
         }
 
-        origin = entry_of(config, name);
-        for (size_t i = 0; i < config->n_agents; i++)
-                if (strcmp(config->agents[i].name, origin) == 0)
-                        (void)snprintf(policy, sizeof(policy), "%.63s", config->agents[i].policy);
-        agent = agent_add(monitor, name, origin, path, id, found, fd);
+        spec = entry->by_hand == 1 ? NULL : entry_of(monitor, path);
+        if (spec)
+                (void)snprintf(policy, sizeof(policy), "%.63s", spec->policy);
+        agent = agent_add(monitor, name, spec ? spec->name : "", path, id, found, fd);
         if (!agent)
                 return; /* what is pinned goes on enforcing */
         (void)TAKE_FD(fd);

@@ -138,9 +138,10 @@ struct agent_entry {
         __u16 dns_ports[DNS_PORTS]; /* host order; where the agent's listener may be found on loopback */
         __u8 name[AGENT_NAME_MAX];  /* NUL-padded: lets a new daemon adopt what it finds */
         __u8 policy[AGENT_NAME_MAX];
-        __u8 mode;   /* the daemon's: an override of the policy's mode */
-        __u8 frozen; /* the daemon's: 1, since a probe was let through */
-        __u8 reserved[6];
+        __u8 mode;    /* the daemon's: an override of the policy's mode */
+        __u8 frozen;  /* the daemon's: 1, since a probe was let through */
+        __u8 by_hand; /* the daemon's: 1, somebody has attached it, and not the configuration */
+        __u8 reserved[5];
         struct agent_limits limits[2]; /* of the version in `word`, and of the one before or after it */
         __u8 reserved2[16];
 };

@@ -295,6 +295,42 @@ YAML
         in_agent curl -sS -m 5 http://z.wild.test/
 }
 
+# names_config MOVED: entries whose names, and whose cgroups, are those of others.
+names_config() {
+        config names.yaml <<YAML
+policies:
+  web: {egress: [{cidr: 10.20.0.0/16}]}
+  open: {egress: [{cidr: 0.0.0.0/0}]}
+agents:
+  claude-1: {cgroup: /$TEST_CGROUP/configured, policy: open}
+  pool: {cgroup: "/$TEST_CGROUP/pool/*", policy: open}
+  moved: {cgroup: $1, policy: web}
+YAML
+}
+
+@test "over a restart no agent is let go, or gets another's policy, because of its name" {
+        hand=$(cgroup_make hand) old=$(cgroup_make old) new=/$TEST_CGROUP/new
+        start_daemon "$(names_config "$old")"
+        agentctl attach claude-1 --cgroup "$AGENT_CGROUP" --policy web
+        agentctl attach pool-x --cgroup "$hand" --policy web
+        agentctl wait moved
+        daemon_stop
+        mkdir "$CGROUP_ROOT/$TEST_CGROUP/configured" "$CGROUP_ROOT$new"
+        start_daemon "$(names_config "$new")"
+        agentctl status >&2
+        for cgroup in "$AGENT_CGROUP" "$hand" "$old" "$new"; do
+                judge_table in_cgroup "$cgroup" agent <<'TABLE'
+udp/203.0.113.9/8000     denied
+tcp/10.20.0.7/80         ok
+TABLE
+        done
+        agentctl status -o json | jq -e --arg hand "$AGENT_CGROUP" --arg new "$new" '.agents
+                | all(.state == "enforcing")
+                and any(.name == "claude-1" and .policy == "web" and .cgroup == $hand and .origin == "attach")
+                and any(.name == "moved" and .cgroup == $new)
+                and any(.policy == "open" and .origin == "config")'
+}
+
 @test "TERM stops the daemon and leaves enforcement in place" {
         start_daemon "$(daemon_config)"
         daemon_stop TERM
