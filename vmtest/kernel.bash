@@ -139,7 +139,7 @@ kernel_unpack() {
         done
         [ -e "$new/vmlinuz" ] && [ -d "$new/lib/modules/$release/kernel" ] || return 1
         rm -rf "$new/unpacked"
-        find "$new/lib/modules" -name '*.ko.xz' -exec xz -d -f {} +
+        find "$new/lib/modules" -name '*.ko.xz' -print0 | xargs -r -0 -n 100 -P 2 xz -d -f
         "$busybox" depmod -b "$new" "$release"
         : > "$new/.complete"
         mv "$new" "$directory"
