@@ -33,13 +33,15 @@ YAML
 SERVER='
 import socket, sys
 kind, port, out = sys.argv[1], int(sys.argv[2]), sys.argv[3]
-sock = socket.socket(socket.AF_INET6, socket.SOCK_STREAM if kind == "tcp" else socket.SOCK_DGRAM)
+sock = socket.socket(socket.AF_INET6, socket.SOCK_DGRAM if kind == "udp" else socket.SOCK_STREAM)
 sock.bind(("::", port))
-if kind == "tcp":
+if kind == "fastopen":
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_FASTOPEN, 5)
+if kind != "udp":
     sock.listen()
 open(out, "a").write("up\n")
 while True:
-    if kind == "tcp":
+    if kind != "udp":
         connection, peer = sock.accept()
         connection.sendall(b"from inside\n")
         open(out, "a").write("accepted " + peer[0] + "\n")
@@ -52,7 +54,10 @@ while True:
 
 @test "a listening agent without an ingress rule accepts nothing from outside" {
         file=$(config inbound.yaml <<< 'policies: {main: {egress: [{cidr: 10.20.0.0/16}]}}')
-        for kind in tcp udp; do
+        # Fast Open: a SYN brings data, and an answer leaves before the handshake ends.
+        in_ns agent sysctl -qw net.ipv4.tcp_fastopen=0x207
+        in_ns outside sysctl -qw net.ipv4.tcp_fastopen=0x5
+        for kind in tcp fastopen udp; do
                 for way in unconfined confined; do
                         out=$TEST_DIR/$kind.$way
                         : > "$out"
@@ -70,11 +75,14 @@ while True:
                                 in_ns outside "$PYTHON" -c '
 import socket, sys
 family = socket.AF_INET6 if ":" in sys.argv[2] else socket.AF_INET
-sock = socket.socket(family, socket.SOCK_STREAM if sys.argv[1] == "tcp" else socket.SOCK_DGRAM)
-sock.settimeout(1)
+sock = socket.socket(family, socket.SOCK_DGRAM if sys.argv[1] == "udp" else socket.SOCK_STREAM)
+sock.settimeout(0.5)
 try:
-    sock.connect((sys.argv[2], 7777))
-    sock.send(b"let me in")
+    if sys.argv[1] == "fastopen":
+        sock.sendto(b"let me in", socket.MSG_FASTOPEN, (sys.argv[2], 7777))
+    else:
+        sock.connect((sys.argv[2], 7777))
+        sock.send(b"let me in")
     print(sock.recv(100).decode())
 except OSError as error:
     print(type(error).__name__)
@@ -186,10 +194,19 @@ for _ in range(50):
 for _ in range(50):
     ask(sock, "".join(random.choice(alphabet + "0189") for _ in range(40)) + ".q.wild.test")
     sock.recv(1000)
+# The same by TCP, several in one connection.
+stream = socket.create_connection(("203.0.113.53", 53), 3)
+for _ in range(20):
+    name = "".join(random.choice(alphabet) for _ in range(58)) + ".stream.wild.test"
+    labels = b"".join(bytes([len(part)]) + part.encode() for part in name.split("."))
+    query = struct.pack("!HHHHHH", random.randrange(65536), 0x100, 1, 0, 0, 0) + labels + b"\0" + struct.pack("!HH", 16, 1)
+    stream.sendall(struct.pack("!H", len(query)) + query)
+    stream.recv(1000)
 for n in range(1000):
     ask(sock, f"n{n}.flood.wild.test")
 PY
         assert_equal "$(recorded 'name=[a-z2-7]{60}\.wild\.test' agent host | wc -l)" 0
+        assert_equal "$(recorded 'stream\.wild\.test' agent host | wc -l)" 0
         leaked=$(recorded 'name=[a-z0-9]{40}\.q\.wild\.test' agent host | wc -l)
         echo "random labels of 40 that left: $leaked of 50"
         [ "$leaked" -le 10 ]
@@ -215,6 +232,34 @@ PY
         refute_match "$output" 'detached|left$|out$|/bpf/'
         refute_arrived 203.0.113.9
         agentctl wait one --timeout 2s
+}
+
+@test "root in Docker's set who reaches the pins ends nothing by unlinking them, and reads no table" {
+        start_daemon "$(two_agents)"
+        recorder_mark agent
+        # shellcheck disable=SC2016,SC2046
+        run in_agent $(at docker) bash -c '
+                for map in "$1"/agentd/v*/agents "$1"/agentd/v*/cidrs; do
+                        bpftool map dump pinned "$map" > /dev/null 2>&1 && echo "read $map"
+                done
+                for type in connect4 egress sock_create; do
+                        for id in $(bpftool cgroup show "$2" 2>/dev/null | awk "NR > 1 { print \$1 }"); do
+                                bpftool cgroup detach "$2" "$type" id "$id" 2>/dev/null && echo detached
+                        done
+                done
+                rm -rf "$1"/agentd/v*/links/* && echo unlinked
+                for _ in 1 2 3 4 5 6 7 8 9 10; do
+                        echo out > /dev/udp/203.0.113.9/9000
+                done 2>/dev/null
+                curl -s -m 2 http://203.0.113.9/ && echo out' - "$AGENTD_BPFFS" "$CGROUP_ROOT$AGENT_CGROUP"
+        refute_match "$output" 'detached|read |out$'
+        assert_match "$output" unlinked
+        refute_arrived 203.0.113.9
+        wait_event '"type":"drift"'
+        # They are made again, and hold.
+        agentctl wait one --timeout 10s
+        in_agent bash -c 'echo out > /dev/udp/203.0.113.9/9000' 2>/dev/null || true
+        refute_arrived 203.0.113.9
 }
 
 @test "a child cgroup, a thread and a socket passed around are no way out" {
