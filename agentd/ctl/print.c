@@ -211,7 +211,7 @@ void table_tiers(struct table *table, const json_t *agent)
         const json_t *tiers = json_object_get(agent, "tiers"), *device;
         const char *separator = "tiers ";
         struct text_writer writer;
-        char text[256];
+        char text[512];
         size_t i;
 
         text_begin(&writer, text, sizeof(text));
@@ -230,6 +230,8 @@ void table_tiers(struct table *table, const json_t *agent)
                 text_addf(&writer, ")");
         if (tiers && !json_is_true(json_object_get(tiers, "present")))
                 text_addf(&writer, "; not 3: %s", json_text(tiers, "detail"));
+        if (strcmp(json_text(agent, "runtime"), "gvisor") == 0)
+                text_addf(&writer, "; runtime: gvisor, %s", json_text(agent, "runtime_detail"));
         table_cell(table, "%s", text);
 }
 
