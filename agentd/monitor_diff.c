@@ -54,9 +54,9 @@ bool monitor_policy_equal(const struct policy *a, const struct policy *b)
         return a->audit == b->audit && a->loopback_allow == b->loopback_allow &&
                a->metadata_allow == b->metadata_allow && a->allow_private == b->allow_private &&
                a->device_guard_off == b->device_guard_off && a->required == b->required &&
-               a->existing_destroy == b->existing_destroy &&
-               a->on_failure_quarantine == b->on_failure_quarantine && unix_rules_equal(&a->unix_rules, &b->unix_rules) &&
-               policy_rules_equal(a, b) && policy_limits_equal(a, b);
+               a->existing_destroy == b->existing_destroy && a->on_failure_quarantine == b->on_failure_quarantine &&
+               unix_rules_equal(&a->unix_rules, &b->unix_rules) && policy_rules_equal(a, b) &&
+               policy_limits_equal(a, b);
 }
 
 struct rule_changes {

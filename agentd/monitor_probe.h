@@ -17,7 +17,7 @@ enum {
         MONITOR_PROBE_STALE_MS = 10000,
         MONITOR_PROBE_TICK_MS = 100, /* each takes its share of the agents */
         MONITOR_PROBE_SHARE_MS = 10, /* and no more of this time than so much */
-        MONITOR_PROBE_OPEN_MS = 200, /* how long a child may take in an agent's cgroup */
+        MONITOR_PROBE_OPEN_MS = 300, /* how long a child may take in an agent's cgroup */
         MONITOR_REWRITE_MS = 5000,   /* rules are not written again sooner because a probe was let through */
         MONITOR_PROBE_TIERS = 5,     /* index 0 is not used */
 };

@@ -104,8 +104,9 @@ static __always_inline void emit_process(struct verdict_record *record, const st
 
 /*
  * Counts and reports a verdict that is not a plain allow. Returns true when the flow may pass: audit mode turns every
- * reason but quarantine and a missing policy into would_deny; a probe never passes. in_process is a constant of the caller: what it leaves
- * out must not be in a packet program at all, because Linux 6.1 has no helper there that asks for the current task.
+ * reason but quarantine and a missing policy into would_deny; a probe never passes. in_process is a constant of the
+ * caller: what it leaves out must not be in a packet program at all, because Linux 6.1 has no helper there that asks
+ * for the current task.
  */
 static __always_inline bool emit_as(const struct origin *origin, struct agent_memory *store, __u64 word, __u64 now_ns,
                                     const struct flow *flow, const struct verdict *verdict, const bool in_process)

@@ -138,8 +138,8 @@ json_t *report_policy_json(const struct config *config, const struct policy *pol
                 "metadata", policy->metadata_allow ? "allow" : "deny", "allow_private", policy->allow_private,
                 "device_guard", policy->device_guard_off ? "off" : "auto", "required", required_json(policy), "unix",
                 report_unix_json(&policy->unix_rules), "existing", policy->existing_destroy ? "destroy" : "judge",
-                "on_failure", policy->on_failure_quarantine ? "quarantine" : "report",
-                "budget", report_budgets_json(policy->budgets, policy->n_budgets), "rate",
+                "on_failure", policy->on_failure_quarantine ? "quarantine" : "report", "budget",
+                report_budgets_json(policy->budgets, policy->n_budgets), "rate",
                 report_rate_json(&policy->rate, "connections"), "file", text_json(policy->place.file), "line",
                 (int)policy->place.line, "agents", agents, "rules", rules);
 }
