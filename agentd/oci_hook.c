@@ -37,7 +37,9 @@ static const char help[] =
         "daemon enforces; anything else makes the runtime give the container up.\n\n"
         "  --require         a container without the annotation is refused\n"
         "  --policy NAME     the policy of containers without the annotation\n"
-        "  --allow NAME      annotations may name this policy; may be given again; default: any\n"
+        "  --allow NAME      annotations may name this policy; may be given again; default: any, or with --policy "
+        "that\n"
+        "                    one alone, because images bring labels and annotations of their own\n"
         "  --timeout TIME    of all of it; default 10s\n"
         "  --socket PATH     the daemon's; default: AGENTD_SOCKET, daemon.socket of --config, /run/agentd/agentd.sock\n"
         "  --config FILE     only to find the daemon's socket\n\n"
@@ -286,7 +288,7 @@ static int policy_choose(const struct hook_options *hook, const struct oci_state
         for (size_t i = 0; i < hook->n_allowed; i++)
                 if (strcmp(hook->allowed[i], wanted) == 0)
                         return 0;
-        if (hook->n_allowed == 0 || (hook->policy && strcmp(hook->policy, wanted) == 0))
+        if (hook->policy ? strcmp(hook->policy, wanted) == 0 : hook->n_allowed == 0)
                 return 0;
         log_error("container '%s': its annotation names policy '%.63s', which this hook does not --allow",
                   state->container.id, wanted);
@@ -339,7 +341,7 @@ int oci_hook_main(int argc, char *argv[])
                 log_error("oci-hook: standard input is no state of a container: %s", wrong);
                 return EXIT_FAILED;
         }
-        if (state.status == OCI_STOPPED) {
+        if (state.status == OCI_STOPPED && !state.restored) {
                 /* Of those that were left alone the daemon knows nothing, and need not run. */
                 oci_state_complete(&state, "");
                 if (!oci_annotation(&state, "agentd.policy") && !hook.policy)
@@ -348,10 +350,21 @@ int oci_hook_main(int argc, char *argv[])
         }
 
         oci_state_complete(&state, "");
+        if (state.odd) {
+                log_error("container '%s': an annotation of agentd's is no text; quote it: \"agentd.policy\": \"NAME\"",
+                          state.container.id);
+                return EXIT_FAILED;
+        }
         if (policy_choose(&hook, &state, &policy) < 0)
                 return EXIT_FAILED;
         if (!policy)
                 return 0;
+        if (state.restored) {
+                log_error("container '%s': it is stopped and has a process: a container that is restored from a "
+                          "checkpoint cannot be enforced before its first instruction",
+                          state.container.id);
+                return EXIT_FAILED;
+        }
         if (oci_agent_name(&state, name) < 0) {
                 log_error("container '%s': its annotation agentd.name is not 1 to %d of letters, digits and ._-@:+",
                           state.container.id, AGENT_NAME_MAX - 1);

@@ -20,13 +20,20 @@ static const char *text_of(const json_t *object, const char *key)
         return text ? text : "";
 }
 
-static void annotations_add(json_t *annotations, json_t *from)
+static void annotations_add(struct oci_state *state, json_t *from)
 {
         const char *key;
         json_t *value;
 
-        json_object_foreach(from, key, value) if (json_is_string(value) && !json_object_get(annotations, key))(void)
-                json_object_set(annotations, key, value);
+        json_object_foreach(from, key, value)
+        {
+                if (json_object_get(state->annotations, key))
+                        continue;
+                if (json_is_string(value))
+                        (void)json_object_set(state->annotations, key, value);
+                else if (strncmp(key, "agentd.", 7) == 0)
+                        state->odd = true;
+        }
 }
 
 static const char *state_read(const json_t *json, struct oci_state *state)
@@ -52,6 +59,7 @@ static const char *state_read(const json_t *json, struct oci_state *state)
         if (state->status != OCI_STOPPED && (pid <= 0 || pid > INT_MAX))
                 return "'pid' is not a process's";
         state->pid = state->status == OCI_STOPPED ? 0 : (pid_t)pid;
+        state->restored = state->status == OCI_STOPPED && pid > 0;
         /* The specification wants one; some runtimes have none at the end. */
         if (bundle[0] != '/' && (bundle[0] || state->status != OCI_STOPPED))
                 return "'bundle' is not an absolute path";
@@ -74,7 +82,7 @@ int oci_state_parse(const char *text, size_t size, struct oci_state *ret, const 
                 state.annotations = json_object();
                 if (!state.annotations)
                         *ret_wrong = "out of memory";
-                annotations_add(state.annotations, json_object_get(json, "annotations"));
+                annotations_add(&state, json_object_get(json, "annotations"));
         }
         json_decref(json);
         if (*ret_wrong)
@@ -89,19 +97,61 @@ void oci_state_release(struct oci_state *state)
         state->annotations = NULL;
 }
 
+/*
+ * Docker's state where `data-root` has moved it: beside the files that Docker mounts into the container. Without the
+ * label that stands there the container would be left alone.
+ */
+static json_t *labels_beside(const char *root, const json_t *bundle, const char *id)
+{
+        static const char *const files[] = {"hostname", "hosts", "resolv.conf"};
+        const json_t *mount;
+        size_t i;
+
+        json_array_foreach(json_object_get(bundle, "mounts"), i, mount)
+        {
+                const char *source = text_of(mount, "source"), *destination = text_of(mount, "destination");
+                char end[CONTAINER_ID_MAX + 32], path[PATH_MAX];
+                json_t *state, *labels;
+                size_t length, cut;
+                int n = 0;
+
+                for (size_t f = 0; f < ARRAY_SIZE(files) && n == 0; f++)
+                        if (strncmp(destination, "/etc/", 5) == 0 && strcmp(destination + 5, files[f]) == 0)
+                                n = snprintf(end, sizeof(end), "/containers/%s/%s", id, files[f]);
+                length = strlen(source);
+                if (n <= 0 || source[0] != '/' || length <= (size_t)n || strcmp(source + length - n, end) != 0)
+                        continue;
+                cut = strlen(destination + 5);
+                if (snprintf(path, sizeof(path), "%s%.*sconfig.v2.json", root, (int)(length - cut), source) >=
+                    (int)sizeof(path))
+                        continue;
+                state = container_file(path);
+                labels = strcmp(text_of(state, "ID"), id) == 0
+                                 ? json_object_get(json_object_get(state, "Config"), "Labels")
+                                 : NULL;
+                labels = json_is_object(labels) ? json_incref(labels) : NULL;
+                json_decref(state);
+                if (labels)
+                        return labels;
+        }
+        return NULL;
+}
+
 void oci_state_complete(struct oci_state *state, const char *root)
 {
         char path[PATH_MAX + 32];
-        json_t *bundle, *labels;
+        json_t *bundle = NULL, *labels;
 
         if (state->bundle[0] &&
             snprintf(path, sizeof(path), "%s%s/config.json", root, state->bundle) < (int)sizeof(path)) {
                 bundle = container_file(path);
-                annotations_add(state->annotations, json_object_get(bundle, "annotations"));
-                json_decref(bundle);
+                annotations_add(state, json_object_get(bundle, "annotations"));
         }
         labels = container_labels(root, state->container.id);
-        annotations_add(state->annotations, labels);
+        if (!labels)
+                labels = labels_beside(root, bundle, state->container.id);
+        json_decref(bundle);
+        annotations_add(state, labels);
         json_decref(labels);
         container_read_state(root, &state->container);
         container_read_annotations(&state->container, state->annotations);

@@ -23,6 +23,11 @@ struct oci_state {
         struct container container;
         enum oci_status status;
         pid_t pid; /* 0: there is none any more */
+        /* Stopped, and with a process: what runc says while it restores a checkpoint. */
+        bool restored;
+        /* One of agentd's own annotations is there and no text: it is not understood, which is not the same as absent.
+         */
+        bool odd;
         char bundle[PATH_MAX];
         json_t *annotations; /* an object of strings: the state's, then the bundle's, then labels */
 };

@@ -257,6 +257,40 @@ hook_with() {
                 annotations: {"agentd.policy": "web"}}' | "$AGENTD" oci-hook
 }
 
+# hook_told STATUS JQ [OPTION...]: the hook by hand, told of a container that JQ makes odd.
+hook_told() {
+        local expected=$1 filter=$2
+        shift 2
+        jq -nc --arg bundle "$TEST_DIR/told" "{ociVersion: \"1.0.2\", id: \"x\", status: \"creating\", pid: 1, bundle: \$bundle} | $filter" > "$TEST_DIR/told.json"
+        run "$AGENTD" oci-hook "$@" < "$TEST_DIR/told.json"
+        assert_equal "$status:$output" "$expected:$output"
+}
+
+@test "what names a policy and is not understood, or not to be trusted, ends the start; it is not taken for none" {
+        mkdir -p "$TEST_DIR/told" "$TEST_DIR/data/containers/x"
+        echo '{}' > "$TEST_DIR/told/config.json"
+        hook_told 0 .
+        hook_told 1 '.annotations = {"agentd.policy": 7}'
+        assert_match "$output" 'is no text'
+        echo '{"annotations": {"agentd.policy": ["web"]}}' > "$TEST_DIR/told/config.json"
+        hook_told 1 .
+        # An image may bring the annotation; the policy that the host gives it is not for the image to replace.
+        echo '{}' > "$TEST_DIR/told/config.json"
+        hook_told 1 '.annotations = {"agentd.policy": "open"}' --policy web
+        assert_match "$output" "policy 'open', which this hook does not --allow"
+        # runc calls the hook like this while it restores a checkpoint.
+        hook_told 1 '.status = "stopped" | .annotations = {"agentd.policy": "web"}'
+        assert_match "$output" 'restored from a checkpoint'
+        hook_told 0 '.status = "stopped"'
+        # Docker with another data-root: its labels are beside what it mounts.
+        jq -n --arg data "$TEST_DIR/data" '{mounts: [{destination: "/etc/hosts", source: ($data + "/containers/x/hosts")}]}' > "$TEST_DIR/told/config.json"
+        echo '{"ID": "x", "Config": {"Labels": {"agentd.policy": "web"}}}' > "$TEST_DIR/data/containers/x/config.v2.json"
+        hook_told 1 . --allow none
+        assert_match "$output" "policy 'web', which this hook does not --allow"
+        echo '{"ID": "y", "Config": {"Labels": {"agentd.policy": "web"}}}' > "$TEST_DIR/data/containers/x/config.v2.json"
+        hook_told 0 . --allow none
+}
+
 @test "the root cgroup and the runtime's own are refused" {
         containers_daemon
         # The process of a runtime without cgroups is where its caller is: here, in the root.
