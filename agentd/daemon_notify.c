@@ -10,15 +10,22 @@
 
 #include "agentd/daemon.h"
 #include "agentd/monitor_guard.h"
+#include "agentd/monitor_probe.h"
 #include "agentd/util/log.h"
 #include "agentd/util/notify.h"
 
 enum { LOOK_MS = 1000 };
 
-/* Broken and denied is enforced: without policy, limits or a required tier the kernel lets nothing through. */
-static bool is_open(const struct monitor_agent *agent)
+/*
+ * Broken and denied is enforced: without policy, limits or a required tier the kernel lets nothing through. A probe
+ * that was let through is not, whatever the links look like.
+ */
+static bool is_open(const struct monitor_agent *agent, char *detail, size_t size)
 {
-        return agent->broken && agent->policy && !agent->without_limits && !agent->unmet;
+        if (monitor_agent_state(agent, detail, size) != MONITOR_BROKEN)
+                return false;
+        return (agent->probe && agent->probe->passed) ||
+               (agent->broken && agent->policy && !agent->without_limits && !agent->unmet);
 }
 
 /* What is not enforced, in words for people; false: everything is. */
@@ -26,6 +33,7 @@ static bool find_open(struct daemon *daemon, char *text, size_t size)
 {
         struct agent_watch_statistics watch = {};
         struct monitor_agent *agent, *next;
+        char detail[256];
 
         agent_watch_statistics(daemon->watch, &watch);
         if (watch.waiting > 0) {
@@ -40,8 +48,8 @@ static bool find_open(struct daemon *daemon, char *text, size_t size)
                 }
         }
         HASH_ITER (hh, daemon->monitor->agents, agent, next) {
-                if (is_open(agent)) {
-                        (void)snprintf(text, size, "agent '%s' is not enforced: %.120s", agent->name, agent->detail);
+                if (is_open(agent, detail, sizeof(detail))) {
+                        (void)snprintf(text, size, "agent '%s' is not enforced: %.120s", agent->name, detail);
                         return true;
                 }
         }

@@ -64,6 +64,19 @@ tcp/10.20.0.7/443        denied
 TABLE
 }
 
+@test "a probe that is let through keeps ready back, whatever the links look like" {
+        local fault=$TEST_DIR/fault.so
+        gcc -shared -fPIC -o "$fault" "$TESTS_TOP/tests/e2e/fault.c" -ldl
+        mkdir "$TEST_DIR/faults"
+        cgroup_make elsewhere
+        echo "$CGROUP_ROOT/$TEST_CGROUP/elsewhere" > "$TEST_DIR/faults/misplaced"
+        AGENTD_TEST_FAULTS=$TEST_DIR/faults LD_PRELOAD=$fault daemon_begin "$(service_config)"
+        wait_for "$TEST_DIR/notify" "^STATUS=agent 'claude-1' is not enforced: .*let through"
+        agentctl status >/dev/null
+        run grep -c '^READY=1' "$TEST_DIR/notify"
+        assert_equal "$output" 0
+}
+
 @test "a reload is told from its beginning to its end, also one that is refused" {
         file=$(service_config)
         start_daemon "$file"
