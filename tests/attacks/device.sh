@@ -10,7 +10,7 @@ set -u
         sed -n 's/^\(device_[a-z0-9_]*\)() {.*/\1/p' "$0"
         exit 0
 }
-[ -n "${ATTACK_TIMED:-}" ] || ATTACK_TIMED=1 exec timeout 10 "$0" "$@"
+[ -n "${ATTACK_TIMED:-}" ] || ATTACK_TIMED=1 exec timeout 20 "$0" "$@"
 technique=$1 forbidden=$2 port=$3 allowed=$4
 id=$$
 hex=$(printf %x $((id % 65536)))

@@ -14,11 +14,13 @@ way (who stands in between) at a privilege. First all goes unconfined ("free"): 
                                              open: is known to get out (docs/threat-model.md says why)
 
     rounds.py commands LISTS WAY LEVEL [FREE]    the commands of a round; with FREE less those that did not arrive there
+    rounds.py missing LISTS FREE                 what should have arrived unconfined, as root, and has not
     rounds.py places LISTS LIST                  what stands for % in each round
     rounds.py judge LISTS RUN LIST WAY...        what arrived (RUN/arrived.WAY): RUN/LIST.tsv, failures on stderr, status
     rounds.py table FILE.tsv...                  the table, of one or several kernels: the first one's cells stand, a later
                                                  one's where it is void, and tier 4 from each
-    rounds.py compare DOCUMENT FILE.tsv...       status 1 and the lines that differ; what is void on either side is not
+    rounds.py compare DOCUMENT FILE.tsv...       status 1 and the rows where fewer tiers hold than it says, or that it does not
+                                                 have; what is void on either side, and what more tiers hold, is only told
 """
 import ipaddress
 import os
@@ -136,6 +138,14 @@ def commands(directory, way, level, free=None):
     return 0
 
 
+def missing(directory, free):
+    arrived = Arrived(free)
+    for line in lists_read(directory):
+        if not line.flag == "?" and not arrived.of(line, "free", "root"):
+            print(line.command("free", "root"))
+    return 0
+
+
 def places(directory, name):
     for line in lists_read(directory):
         if line.list == name:
@@ -250,11 +260,11 @@ def rows_written(path):
 
 
 def compare(document, *files):
-    written, status, others = rows_written(document), 0, 0
+    written, status, others, more = rows_written(document), 0, 0, 0
     has_tier4 = any("\t4\t" in open(path, encoding="utf-8").read() for path in files)
 
-    def plain(cell):
-        return cell if has_tier4 else " ".join(word for word in cell.split() if word != "4") or "together"
+    def tiers(cell):
+        return {word for word in cell.split() if word in TIERS and (has_tier4 or word != "4")}
 
     for (title, _), section in cells_read(files).items():
         for name, families, cells in rows_of(section):
@@ -267,15 +277,18 @@ def compare(document, *files):
                 for level, here, there in zip(LEVELS, cells, known):
                     if here in ("void", "-") or there in ("void", "-"):
                         others += here != there
-                    elif plain(here) != plain(there):
+                    elif "out" in here and "out" not in there or tiers(there) - tiers(here):
                         print(f"{title}: {name} IPv{family} as {level}: {document} says '{there}', this run '{here}'",
                               file=sys.stderr)
                         status = 1
+                    elif here != there:
+                        print(f"# {title}: {name} IPv{family} as {level}: more than {document} says: '{here}'")
+                        more += 1
     if status:
         print(f"If this run is right, 'make attacks-table' writes it into {document}.", file=sys.stderr)
-    print(f"# {others} cells are void here or where {document} was made")
+    print(f"# {others} cells are void here or where {document} was made, {more} tell more")
     return status
 
 
 if __name__ == "__main__":
-    sys.exit({"commands": commands, "places": places, "judge": judge, "table": table, "compare": compare}[sys.argv[1]](*sys.argv[2:]))
+    sys.exit({"commands": commands, "missing": missing, "places": places, "judge": judge, "table": table, "compare": compare}[sys.argv[1]](*sys.argv[2:]))

@@ -138,7 +138,7 @@ static inline int technique_main(int argc, char **argv, const struct technique *
                 return 2;
         }
         target.family = target.forbidden.ss_family;
-        alarm(10);
+        alarm(20);
         for (size_t i = 0; techniques[i].name; i++)
                 if (!strcmp(argv[1], techniques[i].name)) {
                         techniques[i].run(&target);

@@ -128,6 +128,7 @@ guarded_only() {
 guarded_rounds() {
         local tier
         attack_way free
+        attack_again
         for tier in ${ATTACK_TIERS-1 2 3 4}; do
                 guarded_start
                 if guarded_only "$tier"; then
