@@ -21,7 +21,7 @@ enum { READS_MAX = 4, FRAME_TRIES = 3, RETRY_MS = 1000, RETRY_MAX_MS = 30000, DE
 
 static int tier_of(enum hook hook)
 {
-        return hook == HOOK_DEVICE ? 3 : hook == HOOK_EGRESS ? 2 : 1;
+        return hook == HOOK_SOCKET_CREATE ? 4 : hook == HOOK_DEVICE ? 3 : hook == HOOK_EGRESS ? 2 : 1;
 }
 
 static const char *why(int error, char *buffer, size_t size)
@@ -312,6 +312,30 @@ static enum monitor_proof device_try(struct monitor *monitor, struct monitor_age
         return PROOF_PASSED;
 }
 
+/* A child in the cgroup each time, because these programs go by the process: not in every round. */
+static enum monitor_proof family_try(struct monitor *monitor, struct monitor_agent *agent, char *ret_why, size_t size)
+{
+        struct monitor_probe *probe = agent->probe;
+        int r;
+
+        probe->testimony.cookie = LSM_PROBE_COOKIE;
+        r = prober_family(monitor->prober->netns_fd, agent->cgroup_fd, datapath_probe_protocol(monitor->datapath),
+                          MONITOR_PROBE_OPEN_MS);
+        if (r == -EAGAIN) /* frozen */
+                return PROOF_NOTHING;
+        if (r == 0) {
+                (void)snprintf(ret_why, size, "was let through");
+                return PROOF_PASSED;
+        }
+        if (r != -EPERM) {
+                (void)why(r, ret_why, size);
+                return PROOF_NONE;
+        }
+        testimony_take(monitor, agent);
+        /* Refused in audit mode as well. */
+        return testimony_judge(&probe->testimony, false, ret_why, size);
+}
+
 struct round {
         enum monitor_proof proof;
         enum hook hook; /* where it was decided */
@@ -366,6 +390,32 @@ static void round_devices(struct monitor *monitor, struct monitor_agent *agent, 
                                   &device->entry, round);
 }
 
+static void round_family(struct monitor *monitor, struct monitor_agent *agent, struct round *round)
+{
+        struct monitor_probe *probe = agent->probe;
+        enum monitor_proof proof;
+        char why_text[96] = "";
+        __u64 now_ns = monitor_now();
+
+        if (!monitor_lsm_present(monitor, NULL))
+                return;
+        if (now_ns < probe->family_due_ns && !probe->family_failed)
+                return;
+        probe->family_due_ns = now_ns + MONITOR_PROBE_FAMILY_MS * NSEC_PER_MSEC;
+        probe->testimony = (struct monitor_testimony){.hook = HOOK_SOCKET_CREATE};
+        proof = family_try(monitor, agent, why_text, sizeof(why_text));
+        probe->family_failed = proof == PROOF_NONE || proof == PROOF_PASSED;
+        if (proof == PROOF_NOTHING)
+                return;
+        round->tried[4] = true;
+        round->failed[4] = proof != PROOF_REFUSED;
+        if (proof == PROOF_REFUSED || round->proof == PROOF_PASSED || round->proof == proof)
+                return;
+        round->proof = proof;
+        round->hook = HOOK_SOCKET_CREATE;
+        (void)snprintf(round->detail, sizeof(round->detail), "a probe of socket_create %s", why_text);
+}
+
 static void round_run(struct monitor *monitor, struct monitor_agent *agent, struct round *round)
 {
         struct monitor_probe *probe = agent->probe;
@@ -383,6 +433,7 @@ static void round_run(struct monitor *monitor, struct monitor_agent *agent, stru
                 if (probe_is_possible(&probe->sockets, (enum probe_kind)kind))
                         round_try(monitor, agent, (enum probe_kind)kind, NULL, round);
         round_devices(monitor, agent, round);
+        round_family(monitor, agent, round);
         probe->nothing = round->proof == PROOF_REFUSED && !(round->tried[1] && round->tried[2]);
         if (probe->nothing) {
                 round->proof = PROOF_NONE;
@@ -407,7 +458,7 @@ static void alarm_raise(struct monitor *monitor, struct monitor_agent *agent, co
                 .type = EVENT_DRIFT,
                 .ip_protocol = 255,
                 .hook = round->hook,
-                .has_destination = true,
+                .has_destination = round->hook != HOOK_SOCKET_CREATE,
                 .destination = round->destination,
                 .destination_port = tier_of(round->hook) == 1 ? PROBE_PORT : 0,
         };
@@ -454,76 +505,6 @@ void monitor_probe_again(struct monitor_agent *agent)
 {
         if (agent->probe)
                 agent->probe->passed = false;
-}
-
-/* --- what others are told ----------------------------------------------------------------------------------------- */
-
-enum monitor_state monitor_agent_state(const struct monitor_agent *agent, char *detail, size_t size)
-{
-        const struct monitor_probe *probe = agent->probe;
-        __u64 now_ns = monitor_now(), since_ns;
-
-        (void)snprintf(detail, size, "%s", agent->detail);
-        if (agent->broken)
-                return MONITOR_BROKEN;
-        if (probe && probe->passed) {
-                (void)snprintf(detail, size, "not enforced: %s", probe->detail);
-                return MONITOR_BROKEN;
-        }
-        if (probe && probe->frozen && !probe->open) {
-                (void)snprintf(detail, size, "nothing in its cgroup can run, and no probe was made");
-                return MONITOR_FROZEN;
-        }
-        since_ns = agent->verified_ns ? agent->verified_ns : probe ? probe->began_ns : 0;
-        if (now_ns - since_ns >= MONITOR_PROBE_STALE_MS * NSEC_PER_MSEC) {
-                (void)snprintf(detail, size, "%s for %llus: %s", agent->verified_ns ? "not verified" : "never verified",
-                               (unsigned long long)((now_ns - since_ns) / NSEC_PER_SEC),
-                               !probe || !probe->detail[0] ? "no probe was sent" : probe->detail);
-                return MONITOR_UNVERIFIED;
-        }
-        if (agent->verified_ns)
-                return MONITOR_ENFORCING;
-        if (probe && probe->detail[0])
-                (void)snprintf(detail, size, "not verified yet: %s", probe->detail);
-        return MONITOR_ATTACHING;
-}
-
-bool monitor_agent_holds(const struct monitor *monitor, const struct monitor_agent *agent)
-{
-        char detail[256];
-        enum monitor_state state = monitor_agent_state(agent, detail, sizeof(detail));
-
-        return state == MONITOR_ENFORCING || state == MONITOR_FROZEN ||
-               (state != MONITOR_BROKEN &&
-                ((agent->probe && agent->probe->nothing) || (monitor->prober && monitor->prober->netns_error < 0)));
-}
-
-const char *monitor_state_to_string(enum monitor_state state)
-{
-        static const char *const names[] = {
-                [MONITOR_ATTACHING] = "attaching",   [MONITOR_ENFORCING] = "enforcing", [MONITOR_FROZEN] = "frozen",
-                [MONITOR_UNVERIFIED] = "unverified", [MONITOR_BROKEN] = "broken",
-        };
-
-        return names[state];
-}
-
-json_t *monitor_probe_to_json(const struct monitor_agent *agent)
-{
-        const struct monitor_probe *probe = agent->probe;
-        json_t *tiers = json_object();
-        __u64 now_ns = monitor_now();
-
-        for (int tier = 1; tier < MONITOR_PROBE_TIERS; tier++)
-                (void)json_object_set_new(
-                        tiers, (char[2]){(char)('0' + tier)},
-                        probe && probe->tier_ns[tier]
-                                ? json_integer((json_int_t)((now_ns - probe->tier_ns[tier]) / NSEC_PER_SEC))
-                                : json_null());
-        return json_pack("{s:b,s:o,s:o,s:s}", "passed", (int)(probe && probe->passed), "timestamp",
-                         agent->verified_ns ? json_real((double)(agent->verified_real_ns / NSEC_PER_MSEC) / 1000)
-                                            : json_null(),
-                         "tiers_s", tiers, "detail", probe ? probe->detail : "");
 }
 
 /* --- life --------------------------------------------------------------------------------------------------------- */

@@ -15,11 +15,12 @@
 enum {
         MONITOR_PROBE_MS = 3000, /* between two probes of an agent */
         MONITOR_PROBE_STALE_MS = 10000,
-        MONITOR_PROBE_TICK_MS = 100, /* each takes its share of the agents */
-        MONITOR_PROBE_SHARE_MS = 10, /* and no more of this time than so much */
-        MONITOR_PROBE_OPEN_MS = 300, /* how long a child may take in an agent's cgroup */
-        MONITOR_REWRITE_MS = 5000,   /* rules are not written again sooner because a probe was let through */
-        MONITOR_PROBE_TIERS = 5,     /* index 0 is not used */
+        MONITOR_PROBE_TICK_MS = 100,     /* each takes its share of the agents */
+        MONITOR_PROBE_SHARE_MS = 10,     /* and no more of this time than so much */
+        MONITOR_PROBE_OPEN_MS = 300,     /* how long a child may take in an agent's cgroup */
+        MONITOR_REWRITE_MS = 5000,       /* rules are not written again sooner because a probe was let through */
+        MONITOR_PROBE_FAMILY_MS = 30000, /* between two tries of tier 4, each of which is a child in the cgroup */
+        MONITOR_PROBE_TIERS = 5,         /* index 0 is not used */
 };
 
 /* What the kernel has said of one try. */
@@ -38,6 +39,8 @@ struct monitor_probe {
         __u64 retry_ns; /* not opened again before */
         __u64 retry_step_ns;
         __u64 due_ns;
+        __u64 family_due_ns;
+        bool family_failed;
         __u64 began_ns;
         __u64 tier_ns[MONITOR_PROBE_TIERS]; /* when this tier was last proven; 0: never */
         bool nothing;                       /* its policy leaves nothing that could be refused */

@@ -99,6 +99,36 @@ static __always_inline __u8 family_reason(int family, int type)
         }
 }
 
+/*
+ * The daemon's try in the agent's own cgroup: a family that no kernel has, and a protocol number that is chosen by
+ * chance at each load. Refused in every mode, counted nowhere.
+ */
+const volatile __s32 lsm_probe_protocol;
+
+static __always_inline int probe_refuse(__u32 agent_id)
+{
+        struct agent_entry *agent = bpf_map_lookup_elem(&agents, &agent_id);
+        struct verdict_record *record = bpf_ringbuf_reserve(&events, sizeof(*record), 0);
+
+        if (!record)
+                return LSM_DENY;
+        __builtin_memset(record, 0, sizeof(*record));
+        record->header.size = sizeof(*record);
+        record->header.kind = RECORD_PROBE;
+        record->header.abi = AGENTD_ABI_VERSION;
+        record->time_ns = bpf_ktime_get_boot_ns();
+        record->cgroup_id = agent ? agent->cgroup_id : 0;
+        record->flow = LSM_PROBE_COOKIE;
+        record->agent_id = agent_id;
+        record->rule = RULE_NONE;
+        record->action = VERDICT_DENY;
+        record->reason = REASON_PROTOCOL;
+        record->hook = HOOK_SOCKET_CREATE;
+        record->ip_protocol = 255;
+        bpf_ringbuf_submit(record, BPF_RB_NO_WAKEUP);
+        return LSM_DENY;
+}
+
 SEC("lsm_cgroup/socket_create")
 int BPF_PROG(agentd_socket_create, int family, int type, int protocol, int kern)
 {
@@ -111,6 +141,8 @@ int BPF_PROG(agentd_socket_create, int family, int type, int protocol, int kern)
         /* The kernel's own (NFS, tunnels): not the process's, whoever is current. */
         if (kern || reason == REASON_NONE)
                 return LSM_ALLOW;
+        if (family == FAMILY_PROBE && lsm_probe_protocol && protocol == lsm_probe_protocol)
+                return probe_refuse(agent_id);
         agent = bpf_map_lookup_elem(&agents, &agent_id);
         if (!agent || agent_id == 0)
                 return LSM_DENY;

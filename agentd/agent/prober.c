@@ -22,6 +22,7 @@
 #include <sys/syscall.h>
 #include <sys/wait.h>
 
+#include "agentd/abi_event.h"
 #include "agentd/agent/cgroup.h"
 #include "agentd/net/netns_sink.h"
 #include "agentd/util/macro.h"
@@ -53,6 +54,13 @@ int prober_new(int *ret_netns_fd)
 
 /* --- the child ---------------------------------------------------------------------------------------------------- */
 
+/* What a child is sent for. */
+struct errand {
+        int netns_fd;
+        int protocol; /* of FAMILY_PROBE; 0: the sockets */
+        int timeout_ms;
+};
+
 struct handover {
         int errors[PROBE_SOCKETS]; /* 0, or -errno */
 };
@@ -80,7 +88,7 @@ static int hand_over(int channel, const struct handover *handover, const int *fd
 }
 
 /* Nothing but system calls. */
-static _Noreturn void child_work(int channel, int netns_fd, int cgroup_fd)
+static _Noreturn void child_work(int channel, const struct errand *errand, int cgroup_fd)
 {
         struct handover handover = {};
         int fds[PROBE_SOCKETS];
@@ -89,8 +97,10 @@ static _Noreturn void child_work(int channel, int netns_fd, int cgroup_fd)
 
         if (cgroup_fd >= 0)
                 r = cgroup_move(cgroup_fd, 0);
-        if (r == 0 && setns(netns_fd, CLONE_NEWNET) < 0)
+        if (r == 0 && setns(errand->netns_fd, CLONE_NEWNET) < 0)
                 r = -errno;
+        if (r == 0 && errand->protocol)
+                r = socket(FAMILY_PROBE, SOCK_DGRAM | SOCK_CLOEXEC, errand->protocol) < 0 ? -errno : -EAFNOSUPPORT;
         for (size_t i = 0; i < PROBE_SOCKETS; i++) {
                 int fd;
 
@@ -137,7 +147,7 @@ static pid_t child_fork_plainly(int *ret_pidfd)
         return pid;
 }
 
-static int take_over(int channel, int timeout_ms, struct probe_sockets *ret)
+static int take_over(int channel, const struct errand *errand, struct probe_sockets *ret)
 {
         struct pollfd item = {.fd = channel, .events = POLLIN};
         struct handover handover = {};
@@ -150,7 +160,7 @@ static int take_over(int channel, int timeout_ms, struct probe_sockets *ret)
         ssize_t length;
 
         do
-                r = poll(&item, 1, timeout_ms);
+                r = poll(&item, 1, errand->timeout_ms);
         while (r < 0 && errno == EINTR);
         if (r <= 0)
                 return r < 0 ? -errno : -ETIMEDOUT;
@@ -164,6 +174,8 @@ static int take_over(int channel, int timeout_ms, struct probe_sockets *ret)
         /* It has died. */
         if (length != (ssize_t)sizeof(handover))
                 error = -ECHILD;
+        if (error == 0 && errand->protocol)
+                return handover.errors[0] < 0 ? handover.errors[0] : -EBADMSG;
         for (size_t i = 0; i < PROBE_SOCKETS && error == 0; i++) {
                 if (handover.errors[i] == 0 && taken < n)
                         ret->fds[i] = TAKE_FD(fds[taken++]);
@@ -190,7 +202,7 @@ static int cookies_read(struct probe_sockets *sockets)
         return 0;
 }
 
-static int child_run(int netns_fd, int cgroup_fd, bool born, int timeout_ms, struct probe_sockets *ret)
+static int child_run(const struct errand *errand, int cgroup_fd, bool born, struct probe_sockets *ret)
 {
         _cleanup_close_ int ours = -1, theirs = -1, pidfd = -1;
         sigset_t all, before;
@@ -209,14 +221,14 @@ static int child_run(int netns_fd, int cgroup_fd, bool born, int timeout_ms, str
         if (pid < 0 && errno == ENOSYS && !born)
                 pid = child_fork_plainly(&pidfd);
         if (pid == 0)
-                child_work(theirs, netns_fd, born ? -1 : cgroup_fd);
+                child_work(theirs, errand, born ? -1 : cgroup_fd);
         r = pid < 0 ? -errno : 0;
         (void)sigprocmask(SIG_SETMASK, &before, NULL);
         if (r < 0)
                 return r;
 
         close_fd(&theirs);
-        r = take_over(ours, timeout_ms, ret);
+        r = take_over(ours, errand, ret);
         /* It has nothing more to do, if it still can. */
         (void)syscall(SYS_pidfd_send_signal, pidfd, SIGKILL, NULL, 0);
         while (waitid(P_PID, (id_t)pid, &info, WEXITED) < 0 && errno == EINTR)
@@ -224,21 +236,21 @@ static int child_run(int netns_fd, int cgroup_fd, bool born, int timeout_ms, str
         return r;
 }
 
-static int enter(int netns_fd, int cgroup_fd, int timeout_ms, struct probe_sockets *ret)
+static int enter(const struct errand *errand, int cgroup_fd, struct probe_sockets *ret)
 {
-        int r = child_run(netns_fd, cgroup_fd, true, timeout_ms, ret);
+        int r = child_run(errand, cgroup_fd, true, ret);
 
         if (r != -EAGAIN && r != -ENOSYS && r != -EACCES)
                 return r;
         probe_sockets_close(ret);
-        return child_run(netns_fd, cgroup_fd, false, timeout_ms, ret);
+        return child_run(errand, cgroup_fd, false, ret);
 }
 
 /*
  * A cgroup that hands controllers on to its children may have no processes: a child of our own then, for a moment. Its
  * sockets are under the programs of all that is above it, also when it is gone.
  */
-static int enter_below(int netns_fd, int cgroup_fd, int timeout_ms, struct probe_sockets *ret)
+static int enter_below(const struct errand *errand, int cgroup_fd, struct probe_sockets *ret)
 {
         _cleanup_close_ int fd = -1;
         char name[48];
@@ -251,13 +263,13 @@ static int enter_below(int netns_fd, int cgroup_fd, int timeout_ms, struct probe
         if (r < 0)
                 return r;
         fd = openat(cgroup_fd, name, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-        r = fd < 0 ? -errno : enter(netns_fd, fd, timeout_ms, ret);
+        r = fd < 0 ? -errno : enter(errand, fd, ret);
         if (unlinkat(cgroup_fd, name, AT_REMOVEDIR) < 0 && r == 0)
                 r = -errno;
         return r;
 }
 
-int prober_open(int netns_fd, int cgroup_fd, int timeout_ms, struct probe_sockets *ret)
+static int enter_somehow(const struct errand *errand, int cgroup_fd, struct probe_sockets *ret)
 {
         bool frozen = false;
         int r;
@@ -266,14 +278,31 @@ int prober_open(int netns_fd, int cgroup_fd, int timeout_ms, struct probe_socket
         (void)cgroup_frozen(cgroup_fd, &frozen);
         if (frozen)
                 return -EAGAIN;
-        r = enter(netns_fd, cgroup_fd, timeout_ms, ret);
+        r = enter(errand, cgroup_fd, ret);
         if (r == -EBUSY || r == -EOPNOTSUPP)
-                r = enter_below(netns_fd, cgroup_fd, timeout_ms, ret);
+                r = enter_below(errand, cgroup_fd, ret);
+        return r == -EAGAIN ? -ECHILD : r;
+}
+
+int prober_open(int netns_fd, int cgroup_fd, int timeout_ms, struct probe_sockets *ret)
+{
+        const struct errand errand = {.netns_fd = netns_fd, .timeout_ms = timeout_ms};
+        int r = enter_somehow(&errand, cgroup_fd, ret);
+
         if (r == 0)
                 r = cookies_read(ret);
         if (r < 0)
                 probe_sockets_close(ret);
-        return r == -EAGAIN ? -ECHILD : r;
+        return r;
+}
+
+int prober_family(int netns_fd, int cgroup_fd, int protocol, int timeout_ms)
+{
+        const struct errand errand = {.netns_fd = netns_fd, .protocol = protocol, .timeout_ms = timeout_ms};
+        struct probe_sockets none;
+        int r = enter_somehow(&errand, cgroup_fd, &none);
+
+        return r == -EAFNOSUPPORT ? 0 : r;
 }
 
 void probe_sockets_close(struct probe_sockets *sockets)

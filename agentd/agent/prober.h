@@ -44,6 +44,9 @@ int prober_new(int *ret_netns_fd);
  * the cgroup's programs refuse the sockets; -errno. *ret is PROBE_SOCKETS_NONE on failure.
  */
 int prober_open(int netns_fd, int cgroup_fd, int timeout_ms, struct probe_sockets *ret);
+/* Tries, in the cgroup, to make a socket of FAMILY_PROBE with this protocol. -EPERM: refused; 0: let through (no kernel
+ * has that family); -EAGAIN, -ETIMEDOUT, -errno as above. */
+int prober_family(int netns_fd, int cgroup_fd, int protocol, int timeout_ms);
 void probe_sockets_close(struct probe_sockets *sockets);
 
 bool probe_kind_is_ipv4(enum probe_kind kind);

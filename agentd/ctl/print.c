@@ -209,6 +209,7 @@ json_int_t json_number(const json_t *object, const char *key)
 void table_tiers(struct table *table, const json_t *agent)
 {
         const json_t *tiers = json_object_get(agent, "tiers"), *device;
+        const json_t *proven = json_object_get(json_object_get(agent, "verification"), "tiers_s");
         const char *separator = "tiers ";
         struct text_writer writer;
         char text[512];
@@ -232,6 +233,16 @@ void table_tiers(struct table *table, const json_t *agent)
                 text_addf(&writer, "; not 3: %s", json_text(tiers, "detail"));
         if (strcmp(json_text(agent, "runtime"), "gvisor") == 0)
                 text_addf(&writer, "; runtime: gvisor, %s", json_text(agent, "runtime_detail"));
+        /* Beside an agent that is called enforcing: a tier that is there, and has not been shown to work yet. */
+        for (int tier = 1; tier <= 4 && proven && strcmp(json_text(agent, "state"), "enforcing") == 0; tier++) {
+                const char key[2] = {(char)('0' + tier)};
+                const json_t *item = json_object_get(json_object_get(agent, "tiers"), key);
+
+                if ((json_is_true(item) || json_is_true(json_object_get(item, "present"))) &&
+                    !json_is_integer(json_object_get(proven, key)) &&
+                    (tier != 3 || json_array_size(json_object_get(item, "devices")) > 0))
+                        text_addf(&writer, "; not verified: %d", tier);
+        }
         table_cell(table, "%s", text);
 }
 

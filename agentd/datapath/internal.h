@@ -154,6 +154,7 @@ struct datapath {
         int extra_links[AGENT_MAX][EXTRA_MAX]; /* -1: none */
         struct unix_bpf *connect_unix;         /* NULL: not loaded */
         struct lsm_bpf *lsm;                   /* NULL: not loaded */
+        __u32 lsm_probe_protocol;
         int unix_denied_fd;
         struct datapath_hook guard_hooks[DATAPATH_GUARD_HOOKS];
         struct datapath_guard *guards;      /* by cgroup id */

@@ -4,6 +4,7 @@
  * it on a cgroup of its own (agentd/monitor_lsm.c) before it is called present.
  */
 #include <errno.h>
+#include <stdint.h>
 #include <string.h>
 
 #include "agentd/datapath/extra_internal.h"
@@ -20,6 +21,10 @@ static int load(struct datapath *datapath, bool whole)
         (void)bpf_program__set_autoload(skeleton->progs.agentd_unix_connect, whole);
         (void)bpf_program__set_autoload(skeleton->progs.agentd_unix_send, whole);
         r = datapath_extra_share(datapath, skeleton->obj);
+        if (r == 0)
+                r = datapath_probe_mark_choose(&datapath->lsm_probe_protocol);
+        datapath->lsm_probe_protocol = (datapath->lsm_probe_protocol & INT32_MAX) | 1;
+        skeleton->rodata->lsm_probe_protocol = (__s32)datapath->lsm_probe_protocol;
         if (r == 0)
                 r = lsm_bpf__load(skeleton);
         if (r < 0) {

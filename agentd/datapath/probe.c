@@ -68,3 +68,8 @@ int datapath_probe_device(struct datapath *datapath, __u32 ifindex, const void *
                 return -ENETDOWN;
         return (int)options.retval;
 }
+
+int datapath_probe_protocol(const struct datapath *datapath)
+{
+        return (int)datapath->lsm_probe_protocol;
+}

@@ -20,5 +20,7 @@ void datapath_probe_remove(struct datapath *datapath, __u64 cookie);
  * -errno.
  */
 int datapath_probe_device(struct datapath *datapath, __u32 ifindex, const void *frame, size_t size);
+/* The protocol by which tier 4 knows a probe's socket of FAMILY_PROBE; told of with the flow LSM_PROBE_COOKIE. */
+int datapath_probe_protocol(const struct datapath *datapath);
 /* A former daemon's: its sockets have died with it. */
 int datapath_probes_clear(struct datapath *datapath);

@@ -16,6 +16,11 @@ enum record_kind {
         RECORD_PROBE = 6,   /* ring `events`: a struct verdict_record about a packet or a call of the daemon's own */
 };
 
+/* The flow of a try to make a socket of this family, which no kernel has (AF_ASH); there is no socket, and no cookie.
+ */
+enum { FAMILY_PROBE = 18 };
+#define LSM_PROBE_COOKIE (~0ull - 1)
+
 struct record_header {
         __u16 size; /* of the whole record */
         __u16 kind;
