@@ -325,3 +325,46 @@ print("done")
         refute_arrived 10.9.9.9
         refute_arrived 169.254.169.254
 }
+
+@test "an allowed server that names a second path of MPTCP leads nowhere: the kernel itself connects for the agent" {
+        file=$(config paths.yaml <<< 'policies: {main: {egress: [{cidr: 10.20.0.0/16}]}}')
+        for name in agent outside; do ip -n "$ID-$name" mptcp limits set subflow 8 add_addr_accepted 8; done
+        ip -n "$ID-outside" mptcp endpoint add 198.18.5.5 signal
+        # shellcheck disable=SC2016
+        background nsenter --net="/run/netns/$ID-outside" "$PYTHON" -c '
+import socket, sys
+listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM, 262)
+listener.bind(("0.0.0.0", 9100))
+listener.listen()
+open(sys.argv[1], "w").write("up\n")
+while True:
+    connection, _ = listener.accept()
+    connection.sendall(b"hello")
+    while connection.recv(65536):
+        pass
+' "$TEST_DIR/server"
+        server=$!
+        wait_for "$TEST_DIR/server" up
+        client='
+import select, socket, time
+sock = socket.socket(socket.AF_INET, socket.SOCK_STREAM, 262)
+sock.connect(("10.20.0.1", 9100))
+print(sock.recv(10))
+end = time.monotonic() + 1
+while time.monotonic() < end:
+    sock.send(bytes(1000))
+    select.select([], [], [], 0.05)
+'
+        recorder_mark agent
+        in_ns agent "$PYTHON" -c "$client"
+        assert_arrived 198.18.5.5 tcp 9100
+        # Another one, since the first connection may still say goodbye.
+        ip -n "$ID-outside" mptcp endpoint flush
+        ip -n "$ID-outside" mptcp endpoint add 198.18.5.6 signal
+        recorder_mark agent
+        agentd_run --config "$file" -- "$PYTHON" -c "$client" | grep hello
+        refute_arrived 198.18.5.6
+        event '.type == "deny" and .reason == "no_rule" and .dst.ip == "198.18.5.6"'
+        ip -n "$ID-outside" mptcp endpoint flush
+        kill "$server"
+}
