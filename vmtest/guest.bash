@@ -88,6 +88,10 @@ ${CI:+export CI=$(quote "$CI")}
 : > /run/vmtest/results.json
 export VMTEST_RESULTS=/run/vmtest/results.json VMTEST_KERNEL=$(quote "$release")
 START
+        if [ -n "${systemd:-}" ]; then
+                guest_systemd "$disk" "$prepare" "$@"
+                return
+        fi
         if [ -n "$shell" ]; then
                 cat <<START
 \$busybox setsid -c /bin/bash -i </dev/hvc0 >/dev/hvc0 2>&1
