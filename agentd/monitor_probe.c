@@ -321,7 +321,9 @@ static enum monitor_proof family_try(struct monitor *monitor, struct monitor_age
         probe->testimony.cookie = LSM_PROBE_COOKIE;
         r = prober_family(monitor->prober->netns_fd, agent->cgroup_fd, datapath_probe_protocol(monitor->datapath),
                           MONITOR_PROBE_OPEN_MS);
-        if (r == -EAGAIN) /* frozen */
+        /* Frozen, or kept from running, as a busy container's processes are: then it is not shown, which the tier's age
+         * tells, and not tried sooner. An agent must not hold up the daemon every few seconds. */
+        if (r == -EAGAIN || r == -ETIMEDOUT)
                 return PROOF_NOTHING;
         if (r == 0) {
                 (void)snprintf(ret_why, size, "was let through");

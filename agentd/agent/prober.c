@@ -27,7 +27,7 @@
 #include "agentd/net/netns_sink.h"
 #include "agentd/util/macro.h"
 
-enum { CHILD_DIRECTORY_TRIES = 8, ANSWERS_MAX = 8 };
+enum { CHILD_DIRECTORY_TRIES = 8, ANSWERS_MAX = 8, CHILD_END_MS = 20, LINGERING_MAX = 64 };
 
 static const struct {
         int family, protocol;
@@ -202,14 +202,53 @@ static int cookies_read(struct probe_sockets *sockets)
         return 0;
 }
 
+/*
+ * Killed is not gone: a cgroup that has no time left to run (cpu.max, or a thousand of its own processes) lets a child
+ * die when it pleases, and the daemon does not wait for that. Those that linger are waited for by and by.
+ */
+static pid_t lingering[LINGERING_MAX];
+
+static bool child_is_gone(pid_t pid)
+{
+        siginfo_t info = {};
+
+        return waitid(P_PID, (id_t)pid, &info, WEXITED | WNOHANG) < 0 ? errno == ECHILD : info.si_pid == pid;
+}
+
+/* A place for one that may linger; NULL: there are too many. */
+static pid_t *lingering_place(void)
+{
+        pid_t *place = NULL;
+
+        for (size_t i = 0; i < LINGERING_MAX; i++) {
+                if (lingering[i] && child_is_gone(lingering[i]))
+                        lingering[i] = 0;
+                if (!lingering[i] && !place)
+                        place = &lingering[i];
+        }
+        return place;
+}
+
+static void child_end(pid_t pid, int pidfd, pid_t *place)
+{
+        struct pollfd item = {.fd = pidfd, .events = POLLIN};
+
+        (void)syscall(SYS_pidfd_send_signal, pidfd, SIGKILL, NULL, 0);
+        while (poll(&item, 1, CHILD_END_MS) < 0 && errno == EINTR)
+                ;
+        if (!child_is_gone(pid))
+                *place = pid;
+}
+
 static int child_run(const struct errand *errand, int cgroup_fd, bool born, struct probe_sockets *ret)
 {
         _cleanup_close_ int ours = -1, theirs = -1, pidfd = -1;
         sigset_t all, before;
         int channel[2], r;
-        siginfo_t info;
-        pid_t pid;
+        pid_t pid, *place = lingering_place();
 
+        if (!place)
+                return -ETIMEDOUT;
         if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, channel) < 0)
                 return -errno;
         ours = channel[0];
@@ -229,10 +268,7 @@ static int child_run(const struct errand *errand, int cgroup_fd, bool born, stru
 
         close_fd(&theirs);
         r = take_over(ours, errand, ret);
-        /* It has nothing more to do, if it still can. */
-        (void)syscall(SYS_pidfd_send_signal, pidfd, SIGKILL, NULL, 0);
-        while (waitid(P_PID, (id_t)pid, &info, WEXITED) < 0 && errno == EINTR)
-                ;
+        child_end(pid, pidfd, place); /* it has nothing more to do, if it still can */
         return r;
 }
 
@@ -258,6 +294,7 @@ static int enter_below(const struct errand *errand, int cgroup_fd, struct probe_
 
         for (int i = 0; i < CHILD_DIRECTORY_TRIES && r == -EEXIST; i++) {
                 (void)snprintf(name, sizeof(name), "agentd-probe-%d-%d", (int)getpid(), i);
+                (void)unlinkat(cgroup_fd, name, AT_REMOVEDIR); /* where a child has lingered */
                 r = mkdirat(cgroup_fd, name, 0700) < 0 ? -errno : 0;
         }
         if (r < 0)

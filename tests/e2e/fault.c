@@ -5,6 +5,7 @@
  *
  *     killed     a child that works in an agent's cgroup is killed before it has done anything
  *     stopped    it is stopped
+ *     undead     and what should kill it does not
  *     misplaced  links for outgoing packets land on the cgroup whose path stands in the file, and say they did not
  */
 #include <dlfcn.h>
@@ -82,6 +83,8 @@ long syscall(long number, ...)
         va_end(list);
         attributes = (union bpf_attr *)a[1];
 
+        if (number == __NR_pidfd_send_signal && fault("undead", NULL, 0))
+                return 0;
         if (number == __NR_bpf && a[0] == BPF_LINK_CREATE &&
             attributes->link_create.attach_type == BPF_CGROUP_INET_EGRESS && fault("misplaced", path, sizeof(path))) {
                 if (fstat((int)attributes->link_create.target_fd, &status) < 0)

@@ -197,6 +197,15 @@ TABLE
         assert_equal "$(cat "$CGROUP_ROOT$AGENT_CGROUP/cgroup.procs")" ""
 }
 
+@test "a probe that does not even die holds up nobody" {
+        touch "$TEST_DIR/faults/stopped" "$TEST_DIR/faults/undead"
+        with_faults "$(web_config)"
+        until_status '.detail | test("held up")'
+        rm "$TEST_DIR/faults/stopped" "$TEST_DIR/faults/undead"
+        until_status '.state == "enforcing"' 40
+        agentctl health
+}
+
 @test "a frozen cgroup is enforced, and verified when it runs" {
         echo 1 > "$CGROUP_ROOT$AGENT_CGROUP/cgroup.freeze"
         start_daemon "$(web_config)"
