@@ -272,6 +272,7 @@ void monitor_container_look(struct monitor_agent *agent);
 void monitor_container_told(struct monitor_agent *agent, const json_t *container);
 struct monitor_agent *monitor_agent_by_container(struct monitor *monitor, const char *id); /* NULL: none */
 json_t *monitor_container_to_json(const struct monitor_agent *agent);
+bool monitor_sandbox_has_stack(const struct monitor_agent *agent); /* its packets come from gVisor's own stack */
 /* "runtime" and "runtime_detail" of its processes of now. */
 void monitor_runtime_add(const struct monitor_agent *agent, json_t *object);
 

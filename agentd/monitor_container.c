@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /*
- * Which container an agent is, and what runs it: for events and for people. No verdict depends on it.
+ * Which container an agent is, and what runs it: for events and for people. The one thing that depends on it: a gVisor
+ * sandbox keeps the addresses that it has taken off its interface (monitor_device.c).
  *
  * A runtime's hook tells when it attaches. Otherwise, and after a restart of the daemon, the cgroup's path and the
  * runtimes' own files say it; engines write those while a container starts, so that they are looked at a few times.
@@ -78,16 +79,24 @@ json_t *monitor_container_to_json(const struct monitor_agent *agent)
                          container->engine ? json_string(container->engine) : json_null());
 }
 
-void monitor_runtime_add(const struct monitor_agent *agent, json_t *object)
+static enum sandbox_kind sandbox_of(const struct monitor_agent *agent)
 {
         _cleanup_free_ pid_t *pids = NULL;
-        enum sandbox_kind kind = SANDBOX_UNKNOWN;
-        const char *runtime;
         size_t n = 0;
 
-        if (cgroup_pids(agent->cgroup_fd, &pids, &n) == 0)
-                kind = sandbox_recognise("", pids, n);
-        runtime = sandbox_runtime(kind);
+        return cgroup_pids(agent->cgroup_fd, &pids, &n) == 0 ? sandbox_recognise("", pids, n) : SANDBOX_UNKNOWN;
+}
+
+bool monitor_sandbox_has_stack(const struct monitor_agent *agent)
+{
+        return sandbox_of(agent) == SANDBOX_GVISOR_OWN;
+}
+
+void monitor_runtime_add(const struct monitor_agent *agent, json_t *object)
+{
+        enum sandbox_kind kind = sandbox_of(agent);
+        const char *runtime = sandbox_runtime(kind);
+
         (void)json_object_set_new(object, "runtime", runtime ? json_string(runtime) : json_null());
         (void)json_object_set_new(object, "runtime_detail", json_string(sandbox_detail(kind)));
 }

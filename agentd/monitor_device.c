@@ -119,6 +119,26 @@ static void addresses_restrict(struct monitor_devices *devices, struct veth *vet
         veth->n_addresses = n;
 }
 
+/*
+ * gVisor with a stack of its own takes the addresses off the interface and sends from them itself: they stay what they
+ * were when the container began. Of anyone else, what the interface has lost is not the agent's any more.
+ */
+static void addresses_keep(struct monitor_devices *devices, const struct monitor_device *device, struct veth *veth)
+{
+        struct device before = {};
+
+        if (device)
+                before = device->entry;
+        if (before.n_addresses == 0 &&
+            (datapath_device_get(devices->monitor->datapath, veth->ifindex, &before) < 0 ||
+             before.agent_id != devices->agent->id || before.cgroup_id != devices->agent->cgroup_id))
+                return;
+        if (veth->n_addresses > 0 || before.n_addresses == 0 || !monitor_sandbox_has_stack(devices->agent))
+                return;
+        memcpy(veth->addresses, before.addresses, sizeof(veth->addresses));
+        veth->n_addresses = before.n_addresses;
+}
+
 /* The device may be left over from an agent that has left the namespace. */
 static void device_take_over(struct monitor *monitor, const struct monitor_devices *own, __u32 ifindex)
 {
@@ -143,6 +163,7 @@ static int device_hold(struct monitor_devices *devices, struct veth *veth)
         bool fresh = !device;
         int r = 0;
 
+        addresses_keep(devices, device, veth);
         addresses_restrict(devices, veth);
         entry = entry_make(monitor, devices->agent, veth);
         if (!device) {

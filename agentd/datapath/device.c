@@ -145,6 +145,19 @@ static __u16 line_take(struct datapath *datapath)
         return 0;
 }
 
+int datapath_device_get(struct datapath *datapath, __u32 ifindex, struct device *ret)
+{
+        struct device device = {};
+        __u32 slot = 0;
+
+        if (bpf_map_lookup_elem(devices_fd(datapath), &ifindex, &slot) < 0 || slot == 0 || slot >= DEVICE_SLOTS_MAX ||
+            bpf_map_lookup_elem(slots_fd(datapath), &slot, &device) < 0 || device.ifindex != ifindex ||
+            device.n_addresses > DEVICE_ADDRESSES_MAX)
+                return -ENOENT;
+        *ret = device;
+        return 0;
+}
+
 int datapath_device_set(struct datapath *datapath, const struct device *device)
 {
         struct device_record *record = record_find(datapath, device->ifindex);

@@ -18,6 +18,8 @@ bool datapath_device_tcx(struct datapath *datapath);
 int datapath_device_set(struct datapath *datapath, const struct device *device);
 /* Before any other program there. Does nothing where it holds already. */
 int datapath_device_attach(struct datapath *datapath, __u32 ifindex);
+/* What was set last, by a former daemon too. -ENOENT: nothing. */
+int datapath_device_get(struct datapath *datapath, __u32 ifindex, struct device *ret);
 /* 0, or -ENOENT: the program is not there, or not ours, or goes by something else than was set. */
 int datapath_device_verify(struct datapath *datapath, __u32 ifindex);
 void datapath_device_remove(struct datapath *datapath, __u32 ifindex);
