@@ -449,10 +449,10 @@ static void daemon_close(struct daemon *daemon)
         (void)uv_loop_close(&daemon->loop);
 }
 
-/* A dozen links an agent are held open: what the hard limit gives is taken. */
+/* A dozen links and four probes an agent are held open: what the hard limit gives is taken. */
 static void descriptors_raise(void)
 {
-        const rlim_t wanted = 65536;
+        const rlim_t wanted = 131072;
         struct rlimit limit;
 
         if (getrlimit(RLIMIT_NOFILE, &limit) < 0 || limit.rlim_cur >= wanted)
