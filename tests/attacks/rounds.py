@@ -236,7 +236,12 @@ def rows_of(section):
             yield name, sorted(names), list(cells)
 
 
+def series():
+    return "Linux " + ".".join(os.uname().release.split(".")[:2])
+
+
 def table(*files):
+    print(f"\nSeen on {series()}.")
     for (title, text), section in cells_read(files).items():
         print(f"\n### {title}\n\n{text}\n")
         print("| technique | IP | root | Docker's root | user |\n| --- | --- | --- | --- | --- |")
@@ -261,6 +266,8 @@ def rows_written(path):
 
 def compare(document, *files):
     written, status, others, more = rows_written(document), 0, 0, 0
+    # What a kernel calls which hook for is its own matter: elsewhere the differences are told.
+    alike = f"Seen on {series()}." in open(document, encoding="utf-8").read()
     has_tier4 = any("\t4\t" in open(path, encoding="utf-8").read() for path in files)
 
     def tiers(cell):
@@ -279,8 +286,8 @@ def compare(document, *files):
                         others += here != there
                     elif "out" in here and "out" not in there or tiers(there) - tiers(here):
                         print(f"{title}: {name} IPv{family} as {level}: {document} says '{there}', this run '{here}'",
-                              file=sys.stderr)
-                        status = 1
+                              file=sys.stderr if alike else sys.stdout)
+                        status = 1 if alike or "out" in here else status
                     elif here != there:
                         print(f"# {title}: {name} IPv{family} as {level}: more than {document} says: '{here}'")
                         more += 1
