@@ -61,8 +61,3 @@ agent() {
         shift
         systemd-run --quiet --wait --pipe --collect --unit="$name" --slice=agents.slice -p Environment=LC_ALL=C.UTF-8 "$@"
 }
-
-# verdicts SPEC...: what an agent is told, one line each (tests/lib/probe.py).
-probe() {
-        "$PYTHON" "$TESTS_TOP/tests/lib/probe.py" "$@"
-}
