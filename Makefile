@@ -169,7 +169,7 @@ test-bpf: all $(BPF_TESTS) ## the kernel programs by BPF_PROG_TEST_RUN (root)
 	@tests/lib/run-suite.sh bpf $(BPF_TESTS)
 
 test-e2e: all sanitized ## real programs in namespaces, judged at the far end (root)
-	@tests/lib/run-suite.sh e2e $(sort $(wildcard tests/e2e/*.bats))
+	@LANES=$${LANES:-2} tests/lib/run-suite.sh e2e $(sort $(wildcard tests/e2e/*.bats))
 
 test-attacks: all ## techniques that must not get out (root)
 	@tests/lib/run-suite.sh attacks $(sort $(wildcard tests/attacks/*.bats))

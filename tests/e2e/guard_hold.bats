@@ -85,7 +85,7 @@ allowed_stopped() {
         allowed_flows
         start_daemon "$CONFIG"
         allowed_flows
-        agentctl detach claude # by hand no more: the configuration names its cgroup
+        agentctl detach hand # what was attached by hand stays so over a restart
         allowed_stopped
 
         # The agent's entry goes: so does the agent, into the guard.

@@ -66,7 +66,7 @@ for name in check unit bpf e2e attacks fuzz vmtest; do
 done
 # The same programs under ASan and UBSan, where they parse what others send.
 # shellcheck disable=SC2046
-suite sanitized env AGENTD_PROGRAM="$PWD/$BUILD/san/agentd" AGENTCTL_PROGRAM="$PWD/$BUILD/san/agentctl" \
+suite sanitized env LANES=2 AGENTD_PROGRAM="$PWD/$BUILD/san/agentd" AGENTCTL_PROGRAM="$PWD/$BUILD/san/agentctl" \
         tests/lib/run-suite.sh sanitized $(grep -v "^#" tests/lib/sanitized)
 
 left=$(inventory | LC_ALL=C comm -13 "$before" -; processes_of_this_run)

@@ -5,7 +5,8 @@
 # A program is a cmocka binary, a .bats file or a libFuzzer binary (suite `fuzz`). Output of what fails is shown in full, the rest
 # is one line a program. The status is non-zero when a test failed, when a program ended without telling its count, and,
 # with CI=true, when a test was skipped that tests/lib/allowed-skips does not name. AGENTD_RESULTS, when set, is a file
-# that gets one line "passed failed skipped".
+# that gets one line "passed failed skipped". LANES, when set, is how many programs run side by side; each tells when it
+# has ended.
 set -u
 
 top=$(cd "$(dirname "$0")/../.." && pwd)
@@ -18,8 +19,6 @@ export BUILD AGENTD_TEST_RUN=${AGENTD_TEST_RUN:-$$}
 output=$(mktemp -d "${TMPDIR:-/tmp}/agentd-suite.XXXXXX")
 trap 'rm -rf "$output"' EXIT
 trap 'exit 130' INT TERM
-
-passed=0 failed=0 skipped=0
 
 # Counts of cmocka: "[  PASSED  ] 3 test(s)." and the like, summed over its groups.
 count_cmocka() {
@@ -63,9 +62,11 @@ run_fuzzer() {
                 -artifact_prefix="$output/" "$output/$name" ${corpus:+$( [ -d "$corpus" ] && echo "$corpus")}
 }
 
-for program in "$@"; do
+# one PROGRAM LANE: runs it and tells.
+one() {
+        local program=$1 lane=$2 name log start status p f s planned elapsed not_allowed
         name=$(basename "$program")
-        log=$output/log
+        log=$output/$lane.log
         start=$(date +%s%N)
         if [ "$suite" = fuzz ]; then
                 run_fuzzer "$program" >"$log" 2>&1 </dev/null
@@ -102,7 +103,7 @@ for program in "$@"; do
                 if [ "${program%.bats}" != "$program" ]; then grep -v '^ok ' "$log"; else cat "$log"; fi
                 printf -- '--- end of %s\n' "$name"
                 if [ "$suite" = fuzz ]; then
-                        mkdir -p "$BUILD/fuzz/found" && find "$output" -maxdepth 1 -type f ! -name log -exec cp {} "$BUILD/fuzz/found/" \;
+                        mkdir -p "$BUILD/fuzz/found" && find "$output" -maxdepth 1 -type f ! -name '*.log' ! -name '*.told' ! -name counts -exec cp {} "$BUILD/fuzz/found/" \;
                         echo "inputs are kept in $BUILD/fuzz/found"
                 fi
         fi
@@ -120,8 +121,22 @@ for program in "$@"; do
                         f=$((f + 1))
                 fi
         fi
-        passed=$((passed + p)) failed=$((failed + f)) skipped=$((skipped + s))
+        echo "$p $f $s" >> "$output/counts"
+}
+
+: > "$output/counts"
+lane=0
+for program in "$@"; do
+        lane=$((lane + 1))
+        if [ "${LANES:-1}" -le 1 ]; then
+                one "$program" "$lane"
+                continue
+        fi
+        [ "$lane" -le "$LANES" ] || wait -n
+        { one "$program" "$lane" > "$output/$lane.told" 2>&1; cat "$output/$lane.told"; } &
 done
+wait
+read -r passed failed skipped < <(awk '{ p += $1; f += $2; s += $3 } END { print p + 0, f + 0, s + 0 }' "$output/counts")
 
 printf '%s: %d passed, %d failed, %d skipped\n' "$suite" "$passed" "$failed" "$skipped"
 [ -z "${AGENTD_RESULTS:-}" ] || echo "$passed $failed $skipped" >> "$AGENTD_RESULTS"
