@@ -17,7 +17,7 @@
 #include "agentd/policy/explain.h"
 #include "agentd/util/log.h"
 
-enum { READS_MAX = 4, FRAME_TRIES = 3, RETRY_MS = 1000, RETRY_MAX_MS = 30000, DENY_RULES_MAX = 16 };
+enum { READS_MAX = 4, FRAME_TRIES = 4, RETRY_MS = 1000, RETRY_MAX_MS = 30000, DENY_RULES_MAX = 16 };
 
 static int tier_of(enum hook hook)
 {
@@ -283,12 +283,14 @@ static enum monitor_proof socket_try(struct monitor *monitor, struct monitor_age
 
 /*
  * Nobody tells whether a frame went on from there. It was put in, and nothing between the interface and the program can
- * lose it, but for a queue that is full or worked off by another CPU: tried again, and waited for.
+ * lose it, but for a queue that is full or worked off late, and its record can get lost in a flood of others': tried
+ * again, waited for, and believed when the next round hears nothing either. (A link that is gone is found without a
+ * probe.)
  */
 static enum monitor_proof device_try(struct monitor *monitor, struct monitor_agent *agent, const struct device *device,
                                      bool audit, char *ret_why, size_t size)
 {
-        static const struct timespec pause = {.tv_nsec = 300000};
+        struct timespec pause = {.tv_nsec = 300000};
         struct monitor_probe *probe = agent->probe;
         __u8 frame[PROBE_FRAME_MAX];
         size_t length = probe_frame_make(device, &probe->testimony.destination, frame);
@@ -304,9 +306,17 @@ static enum monitor_proof device_try(struct monitor *monitor, struct monitor_age
                         return PROOF_NONE;
                 }
                 testimony_take(monitor, agent);
-                if (probe->testimony.heard || probe->testimony.foreign)
+                if (probe->testimony.heard || probe->testimony.foreign) {
+                        probe->silent = false;
                         return testimony_judge(&probe->testimony, audit, ret_why, size);
+                }
                 (void)nanosleep(&pause, NULL);
+                pause.tv_nsec *= 2;
+        }
+        if (!probe->silent) {
+                probe->silent = true;
+                (void)snprintf(ret_why, size, "was let in, and nothing tells what became of it");
+                return PROOF_NONE;
         }
         (void)snprintf(ret_why, size, "was let in, and agentd did not drop it");
         return PROOF_PASSED;

@@ -45,8 +45,9 @@ struct monitor_probe {
         __u64 tier_ns[MONITOR_PROBE_TIERS]; /* when this tier was last proven; 0: never */
         bool nothing;                       /* its policy leaves nothing that could be refused */
         bool passed;                        /* the last probe was let through: an alarm stands */
-        bool frozen;                        /* by whomever: nothing of it can run, and nothing was opened */
-        char detail[160];                   /* why the last one proved nothing, or what was let through */
+        bool silent;      /* of the last frame that was put in at a veth's host end nothing was heard */
+        bool frozen;      /* by whomever: nothing of it can run, and nothing was opened */
+        char detail[160]; /* why the last one proved nothing, or what was let through */
         struct monitor_testimony testimony;
         __u8 seed[16];
 };
