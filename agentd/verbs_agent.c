@@ -332,6 +332,23 @@ static struct monitor_agent *container_agent(struct daemon *daemon, const char *
         return agent && agent->policy && strcmp(agent->policy->policy->name, policy) == 0 ? agent : NULL;
 }
 
+/* The configuration's name for another cgroup, whose budget a container's label must not choose to spend. */
+static bool name_is_taken(const struct daemon *daemon, const char *name, const char *path)
+{
+        const struct config *config = daemon->monitor->config->config;
+
+        for (size_t i = 0; i < config->n_agents; i++) {
+                const struct agent_spec *spec = &config->agents[i];
+                _cleanup_free_ char *own = NULL;
+
+                if (strcmp(spec->name, name) != 0)
+                        continue;
+                return cgroup_path_is_glob(spec->cgroup) ||
+                       cgroup_path_canonical(&daemon->monitor->mount, spec->cgroup, &own) < 0 || strcmp(own, path) != 0;
+        }
+        return false;
+}
+
 void verb_attach(void *context, struct control_request *request, const json_t *arguments)
 {
         struct daemon *daemon = context;
@@ -374,6 +391,13 @@ void verb_attach(void *context, struct control_request *request, const json_t *a
                 monitor_container_told(agent, container);
                 if (daemon_pending_add(daemon, request, agent->name, monitor_now() + 5 * NSEC_PER_SEC) < 0)
                         control_reply(request, agent_to_json(daemon, agent));
+                return;
+        }
+        if (container && name_is_taken(daemon, name, path)) {
+                control_error(
+                        request, 2,
+                        "the configuration has an agent '%s' with another cgroup; name the container's agent otherwise",
+                        name);
                 return;
         }
         r = monitor_attach(daemon->monitor, name, "", path, policy, mode, &error, &agent);

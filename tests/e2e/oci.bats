@@ -214,7 +214,9 @@ refused() {
         policed early box1 web . /bin/first udp 10.20.0.7 9012
         refused early 'cannot reach the daemon at .*agentd\.sock'
 
-        containers_daemon
+        containers_daemon 'agents: {boss: {cgroup: /no/such/boss, policy: web}}'
+        policed boss box1 web '.annotations["agentd.name"] = "boss"' /bin/first udp 10.20.0.7 9012
+        refused boss "has an agent 'boss' with another cgroup"
         policed unknown box1 nothing . /bin/first udp 10.20.0.7 9012
         refused unknown "no policy 'nothing'"
         policed empty box1 web '.annotations["agentd.policy"] = ""' /bin/first udp 10.20.0.7 9012
