@@ -172,7 +172,8 @@ test-e2e: all sanitized ## real programs in namespaces, judged at the far end (r
 	@LANES=$${LANES:-2} tests/lib/run-suite.sh e2e $(sort $(wildcard tests/e2e/*.bats))
 
 test-attacks: all ## techniques that must not get out (root)
-	@tests/lib/run-suite.sh attacks $(sort $(wildcard tests/attacks/*.bats))
+	@LANES=$${LANES:-2} tests/lib/run-suite.sh attacks tests/attacks/techniques.bats \
+		$(filter-out %/techniques.bats,$(sort $(wildcard tests/attacks/*.bats)))
 
 attacks-table: ## docs/attacks.md from what the last test-attacks saw; KERNELS_SEEN="DIR..." adds results of other kernels
 	@sed '/^<!-- table -->/q' docs/attacks.md > $(BUILD)/attacks.md
