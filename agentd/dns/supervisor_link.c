@@ -74,6 +74,21 @@ int link_send(struct link *link, const void *message, const int *fds, size_t n_f
         return 0;
 }
 
+/* Ends a worker that has not begun, for r or for the errno that its exit status tells. */
+static int link_fail(struct link *link, int r)
+{
+        int status;
+
+        /* It may have closed its socket a moment before its exit status is there. */
+        if (r == -ECONNRESET || r == -EPIPE) {
+                siginfo_t information;
+
+                (void)waitid(P_PID, (id_t)link->pid, &information, WEXITED | WNOWAIT);
+        }
+        status = link_end(link);
+        return WIFEXITED(status) && WEXITSTATUS(status) > 0 ? -WEXITSTATUS(status) : r;
+}
+
 static int link_start(struct dns_supervisor *supervisor, const struct message_settings *settings, struct link **ret)
 {
         struct link *link = calloc(1, sizeof(*link));
@@ -99,10 +114,8 @@ static int link_start(struct dns_supervisor *supervisor, const struct message_se
         link->supervisor = supervisor;
         /* The socket is new and empty: this is sent, not queued. */
         r = channel_send(&link->channel, settings, NULL, 0);
-        if (r < 0) {
-                link_end(link);
-                return r;
-        }
+        if (r < 0)
+                return link_fail(link, r);
         *ret = link;
         return 0;
 }
@@ -134,11 +147,6 @@ static int link_wait_ready(struct link *link)
         return r == 0 ? -EBADMSG : r;
 }
 
-static int exit_error(int status, int otherwise)
-{
-        return WIFEXITED(status) && WEXITSTATUS(status) > 0 ? -WEXITSTATUS(status) : otherwise;
-}
-
 int link_start_ready(struct dns_supervisor *supervisor, const struct message_settings *settings, struct link **ret)
 {
         struct link *link;
@@ -149,13 +157,7 @@ int link_start_ready(struct dns_supervisor *supervisor, const struct message_set
                 return r;
         r = link_wait_ready(link);
         if (r < 0) {
-                /* It may have closed its socket a moment before its exit status is there. */
-                if (r == -ECONNRESET) {
-                        siginfo_t information;
-
-                        (void)waitid(P_PID, (id_t)link->pid, &information, WEXITED | WNOWAIT);
-                }
-                r = exit_error(link_end(link), r);
+                r = link_fail(link, r);
                 return log_error_errno(r, "the DNS worker does not start");
         }
         *ret = link;
