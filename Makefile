@@ -163,7 +163,7 @@ test: deps ## install what is missing, build, pass all tests
 	@tests/lib/run-all.sh
 
 test-unit: $(UNIT_TESTS) ## unit tests under the sanitizers (no root)
-	@tests/lib/run-suite.sh unit $(UNIT_TESTS)
+	@LANES=$${LANES:-2} tests/lib/run-suite.sh unit $(UNIT_TESTS)
 
 test-bpf: all $(BPF_TESTS) ## the kernel programs by BPF_PROG_TEST_RUN (root)
 	@tests/lib/run-suite.sh bpf $(BPF_TESTS)
@@ -187,7 +187,7 @@ test-check: ## house rules: includes go down the floors, no padding, docs' examp
 	@tests/lib/run-suite.sh check $(sort $(wildcard tests/check/*.bats))
 
 test-fuzz: $(FUZZERS) ## a short run of each fuzzer over its corpus
-	@tests/lib/run-suite.sh fuzz $(FUZZERS)
+	@LANES=$${LANES:-2} tests/lib/run-suite.sh fuzz $(FUZZERS)
 
 fuzz: $(FUZZERS) ## fuzz each target for TIME seconds (default 60)
 	@TIME=$${TIME:-60} tests/fuzz/run.sh $(FUZZERS)
