@@ -9,7 +9,7 @@
 
 #include "agentd/abi.h"
 
-enum { CONTROL_ANSWER_MAX = 1024 * 1024 };
+enum { CONTROL_ANSWER_MAX = 16 * 1024 * 1024 }; /* some thousand agents */
 
 /*
  * arguments: stolen; "v", "id" and "verb" are added. until_ms: CLOCK_MONOTONIC. 0 with the result in *ret, a new

@@ -29,6 +29,7 @@ struct ctl_arguments {
         const char *reason;
         const char *since;
         const char *lines;
+        const char *interval;
         bool follow;
         char **words; /* after the verb */
         int n_words;
@@ -76,4 +77,5 @@ int ctl_policy_list(const struct ctl_arguments *arguments);
 int ctl_policy_show(const struct ctl_arguments *arguments);
 int ctl_policy_validate(const struct ctl_arguments *arguments);
 int ctl_policy_diff(const struct ctl_arguments *arguments);
+int ctl_top(const struct ctl_arguments *arguments);
 int ctl_policy_test(const struct ctl_arguments *arguments);

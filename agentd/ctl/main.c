@@ -65,7 +65,11 @@ const struct ctl_verb ctl_verbs[] = {
          ctl_reload},
         {"dns", "AGENT", "names and addresses that an agent has learned, with their expiry", NULL,
          "agentctl dns claude-1", "", 1, 1, ctl_dns},
-        {"top", "", "a live view", NULL, "", "", 0, INT_MAX, NULL},
+        {"top", "[--interval 1s] [-n N]", "a live view: agents, rates, denies, budgets, newest denials",
+         "Keys: '?' lists them. With -n, -o json or into a pipe: N pictures (1) as text or JSON objects, the first "
+         "after\n"
+         "one interval. The view stays when the daemon goes: the kernel enforces without it.",
+         "agentctl top", "nI", 0, 0, ctl_top},
         {"audit", "[--since 1d]", "who changed what", NULL, "", "S", 0, INT_MAX, NULL},
         {"doctor", "", "what this host can enforce, what is missing, what to do",
          "Ends with 4 when this host cannot enforce, and with 3 when no daemon answers.", "agentctl doctor", "", 0, 0,

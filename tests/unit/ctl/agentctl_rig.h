@@ -30,12 +30,15 @@ int agentctl_main(int argc, char **argv);
 #include "agentd/ctl/config_file.c"
 #include "agentd/ctl/options.c"
 #include "agentd/ctl/print.c"
+#include "agentd/ctl/top_frame.c"
+#include "agentd/ctl/top_model.c"
 #include "agentd/ctl/verbs_agent.c"
 #include "agentd/ctl/verbs_budget.c"
 #include "agentd/ctl/verbs_daemon.c"
 #include "agentd/ctl/verbs_event.c"
 #include "agentd/ctl/verbs_explain.c"
 #include "agentd/ctl/verbs_policy.c"
+#include "agentd/ctl/verbs_top.c"
 
 #include "agentd/control/server.h"
 

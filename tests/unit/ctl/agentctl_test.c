@@ -38,7 +38,7 @@ static void wrong_usage_ends_with_two_and_one_line(void **state)
                  "'explain --policy' judges a file: agentctl explain --policy P --config "
                  "FILE DEST[:PORT][/PROTO]"},
                 {"audit --since 1d", "'audit' is not in this build yet"},
-                {"top", "'top' is not in this build yet"},
+                {"top --interval 1ms", "'1ms' is no interval from 100ms to 1h; such as '1s', '500ms'"},
                 {"budget", "'budget' needs a second word; 'agentctl --help' lists them"},
                 {"budget show a b", "unexpected argument 'b': agentctl budget show [AGENT]"},
                 {"budget grant a agent/day",
