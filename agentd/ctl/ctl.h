@@ -30,6 +30,7 @@ struct ctl_arguments {
         const char *since;
         const char *lines;
         const char *interval;
+        const char *format;
         bool follow;
         char **words; /* after the verb */
         int n_words;
@@ -77,5 +78,6 @@ int ctl_policy_list(const struct ctl_arguments *arguments);
 int ctl_policy_show(const struct ctl_arguments *arguments);
 int ctl_policy_validate(const struct ctl_arguments *arguments);
 int ctl_policy_diff(const struct ctl_arguments *arguments);
+int ctl_graph(const struct ctl_arguments *arguments);
 int ctl_top(const struct ctl_arguments *arguments);
 int ctl_policy_test(const struct ctl_arguments *arguments);

@@ -70,6 +70,10 @@ const struct ctl_verb ctl_verbs[] = {
          "after\n"
          "one interval. The view stays when the daemon goes: the kernel enforces without it.",
          "agentctl top", "nI", 0, 0, ctl_top},
+        {"graph", "[AGENT] [--format dot|mermaid|svg]",
+         "agents, the names they learned and what was refused, as a picture",
+         "dot (the default) is for Graphviz, mermaid for documents, svg for a browser. At most 64 edges an agent.",
+         "agentctl graph --format svg > agents.svg", "F", 0, 1, ctl_graph},
         {"audit", "[--since 1d]", "who changed what", NULL, "", "S", 0, INT_MAX, NULL},
         {"doctor", "", "what this host can enforce, what is missing, what to do",
          "Ends with 4 when this host cannot enforce, and with 3 when no daemon answers.", "agentctl doctor", "", 0, 0,

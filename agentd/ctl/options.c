@@ -19,23 +19,15 @@ enum { WORD_MAX = 64 };
 
 /* Letters above are those of struct ctl_verb's options; capitals have no short form. */
 static const struct option options[] = {
-        {"help", no_argument, NULL, 'h'},
-        {"version", no_argument, NULL, 'V'},
-        {"output", required_argument, NULL, 'o'},
-        {"socket", required_argument, NULL, 's'},
-        {"config", required_argument, NULL, 'c'},
-        {"cgroup", required_argument, NULL, 'G'},
-        {"policy", required_argument, NULL, 'P'},
-        {"mode", required_argument, NULL, 'M'},
-        {"timeout", required_argument, NULL, 'T'},
-        {"follow", no_argument, NULL, 'f'},
-        {"agent", required_argument, NULL, 'A'},
-        {"type", required_argument, NULL, 'Y'},
-        {"reason", required_argument, NULL, 'R'},
-        {"since", required_argument, NULL, 'S'},
-        {"lines", required_argument, NULL, 'n'},
-        {"interval", required_argument, NULL, 'I'},
-        {NULL, 0, NULL, 0},
+        {"help", no_argument, NULL, 'h'},          {"version", no_argument, NULL, 'V'},
+        {"output", required_argument, NULL, 'o'},  {"socket", required_argument, NULL, 's'},
+        {"config", required_argument, NULL, 'c'},  {"cgroup", required_argument, NULL, 'G'},
+        {"policy", required_argument, NULL, 'P'},  {"mode", required_argument, NULL, 'M'},
+        {"timeout", required_argument, NULL, 'T'}, {"follow", no_argument, NULL, 'f'},
+        {"agent", required_argument, NULL, 'A'},   {"type", required_argument, NULL, 'Y'},
+        {"reason", required_argument, NULL, 'R'},  {"since", required_argument, NULL, 'S'},
+        {"lines", required_argument, NULL, 'n'},   {"interval", required_argument, NULL, 'I'},
+        {"format", required_argument, NULL, 'F'},  {NULL, 0, NULL, 0},
 };
 
 static const char common_options[] = "hVosc";
@@ -54,6 +46,7 @@ static const struct {
         {'R', "--reason REASON     only this reason, such as no_rule"},
         {'S', "--since DURATION    only those of the last 10m, 1h, ..."},
         {'n', "-n, --lines N       only the newest N"},
+        {'F', "--format FORMAT     see above"},
         {'I', "--interval DURATION how often (default: 1s)"},
 };
 
@@ -211,6 +204,8 @@ static const char **option_place(struct ctl_arguments *arguments, int letter)
                 return &arguments->since;
         case 'n':
                 return &arguments->lines;
+        case 'F':
+                return &arguments->format;
         case 'I':
                 return &arguments->interval;
         default:

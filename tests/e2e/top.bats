@@ -1,6 +1,6 @@
 #!/usr/bin/env bats
 # SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
-# The live view on a real terminal (tmux), 80x24: it shows what happens, its keys work, it outlives the daemon.
+# The live view on a real terminal (tmux), 80x24: it shows what happens, its keys work, it outlives the daemon. And the graph.
 
 load ../lib/net
 
@@ -156,4 +156,33 @@ press() { screen send-keys "$@"; }
         daemon_stop
         run agentctl top
         assert_equal "$status" 3
+}
+
+@test "the graph shows what was reached by name, and what was refused" {
+        CONFIG=$(config graph.yaml <<YAML
+policies:
+  web:
+    egress: [{domain: www.example.test, ports: [80]}]
+agents:
+  claude-1: {cgroup: $AGENT_CGROUP, policy: web}
+YAML
+        )
+        start_daemon "$CONFIG"
+        in_agent curl -sS -m 5 http://www.example.test/
+        run in_agent curl -s -m 1 http://203.0.113.9/
+        run in_agent curl -s -m 1 http://evil.example/
+        agentctl graph claude-1 > "$BATS_TEST_TMPDIR/dot"
+        grep -F 'label="claude-1"' "$BATS_TEST_TMPDIR/dot"
+        grep -F 'label="www.example.test"' "$BATS_TEST_TMPDIR/dot"
+        grep -F 'label="203.0.113.9:80/tcp"' "$BATS_TEST_TMPDIR/dot"
+        grep -E 'color=red.*no_rule x[1-9]' "$BATS_TEST_TMPDIR/dot"
+        grep -E 'color=red.*name_not_allowed x[1-9]' "$BATS_TEST_TMPDIR/dot"
+        agentctl graph --format mermaid | grep -F 'a0["claude-1"]'
+        agentctl graph --format svg > "$BATS_TEST_TMPDIR/svg"
+        "$PYTHON" -c 'import sys, xml.dom.minidom as m; m.parse(sys.argv[1])' "$BATS_TEST_TMPDIR/svg"
+        agentctl graph -o json | jq -e '.edges | map(select(.verdict == "deny")) | length >= 2'
+        run agentctl graph --format png
+        assert_equal "$status" 2
+        run agentctl graph nobody
+        assert_equal "$status" 1
 }

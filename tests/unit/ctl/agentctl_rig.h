@@ -28,6 +28,8 @@ int agentctl_main(int argc, char **argv);
 #undef main
 #include "agentd/ctl/client.c"
 #include "agentd/ctl/config_file.c"
+#include "agentd/ctl/graph.c"
+#include "agentd/ctl/graph_draw.c"
 #include "agentd/ctl/options.c"
 #include "agentd/ctl/print.c"
 #include "agentd/ctl/top_frame.c"
@@ -37,6 +39,7 @@ int agentctl_main(int argc, char **argv);
 #include "agentd/ctl/verbs_daemon.c"
 #include "agentd/ctl/verbs_event.c"
 #include "agentd/ctl/verbs_explain.c"
+#include "agentd/ctl/verbs_graph.c"
 #include "agentd/ctl/verbs_policy.c"
 #include "agentd/ctl/verbs_top.c"
 
