@@ -130,7 +130,7 @@ $(BUILD)/tests/%: $(BUILD)/sanobj/tests/%.o $(LIB_HELP:%.c=$(BUILD)/sanobj/%.o) 
 
 # The same without the sanitizers, for guests: emulation makes them ten times slower than they are.
 # Fixed fields are filled to the brim on purpose there.
-$(BUILD)/obj/tests/%.o: WARNINGS += -Wno-stringop-truncation
+$(BUILD)/obj/tests/%.o: WARNINGS += -Wno-stringop-truncation -Wno-format-truncation
 $(BUILD)/plain/tests/%: $(BUILD)/obj/tests/%.o $(LIB_HELP:%.c=$(BUILD)/obj/%.o) $(BUILD)/libagentd.a
 	@mkdir -p $(@D)
 	@printf '  %-6s %s\n' CC $@
