@@ -21,6 +21,7 @@ CFLAGS       ?= -O2 -g
 ALL_CFLAGS    = -std=gnu11 $(CFLAGS) $(WARNINGS) $(DEFINES)
 LDFLAGS_HARD := -pie -Wl,-z,relro,-z,now,-z,noexecstack
 LDLIBS       := -lbpf -lelf -lz -lyaml -luv -ljansson -lmnl -lidn2 -lpsl -lseccomp -lcap-ng -lsqlite3 -lunbound -lldns -lssl \
+                -lmicrohttpd -lgnutls \
                 -lcrypto -lpthread -lm -Wl,--as-needed -lncursesw -ltinfo
 SANITIZE     := -fsanitize=address,undefined -fno-sanitize-recover=undefined -fno-omit-frame-pointer
 

@@ -423,10 +423,12 @@ static int daemon_open(struct daemon *daemon, struct config *config, struct moni
         /* Adopted agents that no entry claims: their end must be seen too. */
         agents_follow(daemon, false);
         r = control_server_new(&daemon->loop, daemon->socket_path, daemon_verbs, is_agent, daemon, &daemon->control);
-        if (r < 0)
+        if (r < 0) {
                 (void)snprintf(error->text, sizeof(error->text), "cannot listen on '%s': %s%s", daemon->socket_path,
                                strerror(-r), r == -EADDRINUSE ? "; another agentd answers there" : "");
-        return r;
+                return r;
+        }
+        return daemon_metrics_start(daemon, config);
 }
 
 static void close_handle(uv_handle_t *handle, void *context)
@@ -437,6 +439,7 @@ static void close_handle(uv_handle_t *handle, void *context)
 
 static void daemon_close(struct daemon *daemon)
 {
+        metrics_link_free(daemon->metrics);
         control_server_free(daemon->control);
         agent_watch_free(daemon->watch);
         monitor_free(daemon->monitor);

@@ -7,6 +7,7 @@
 #include "agentd/agent/watch.h"
 #include "agentd/control/server.h"
 #include "agentd/daemon_notify.h"
+#include "agentd/metrics/link.h"
 #include "agentd/monitor.h"
 
 /* An answer that waits: for an agent to appear, or for its first look-ups. */
@@ -27,6 +28,7 @@ struct daemon {
         struct event_bus *bus;
         struct agent_watch *watch;
         struct control_server *control;
+        struct metrics_link *metrics; /* NULL: off */
         struct agent_watch_callbacks watch_callbacks;
         struct daemon_pending *pending;
         uv_timer_t pending_timer;
@@ -48,6 +50,13 @@ extern const struct control_verb daemon_verbs[];
 int daemon_reload(struct daemon *daemon, struct monitor_error *error, json_t **ret_errors, json_t **ret_result);
 /* Answers the request with the agent when it is enforced and settled. Takes part in the request's life. */
 int daemon_pending_add(struct daemon *daemon, struct control_request *request, const char *name, __u64 deadline_ns);
+
+/* daemon_health.c: sentences; none: healthy. Where budgets are remembered; null: nowhere. */
+json_t *daemon_problems(struct daemon *daemon);
+json_t *daemon_state_to_json(struct daemon *daemon);
+
+/* daemon_metrics.c: starts to serve what the configuration says. 0 or -errno (memory). */
+int daemon_metrics_start(struct daemon *daemon, const struct config *config);
 
 /* verbs_agent.c */
 json_t *agent_to_json(struct daemon *daemon, struct monitor_agent *agent);

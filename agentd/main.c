@@ -8,6 +8,7 @@
 #include "agentd/check.h"
 #include "agentd/daemon.h"
 #include "agentd/dns/worker.h"
+#include "agentd/metrics/worker.h"
 #include "agentd/oci_hook.h"
 #include "agentd/run.h"
 #include "agentd/uninstall.h"
@@ -19,6 +20,11 @@ enum { WORKER_FD = 3 };
 static int worker_main(int argc, char *argv[])
 {
         return dns_worker_main(WORKER_FD);
+}
+
+static int metrics_main(int argc, char *argv[])
+{
+        return metrics_worker_main(WORKER_FD);
 }
 
 static const struct {
@@ -34,6 +40,7 @@ static const struct {
          "for container runtimes: enforce before a container starts"},
         {"uninstall", uninstall_main, "uninstall", "remove every pin, link and cgroup that agentd made"},
         {"dns-worker", worker_main, NULL, NULL},
+        {"metrics-worker", metrics_main, NULL, NULL},
 };
 
 static void print_help(FILE *stream)

@@ -63,6 +63,13 @@ static void on_statistics(void *context, const struct message_statistics *messag
                 memcpy(agent->lookups, message->outcomes, sizeof(agent->lookups));
 }
 
+static void on_durations(void *context, const struct message_durations *message)
+{
+        struct monitor *monitor = context;
+
+        monitor->durations = *message;
+}
+
 static void on_restarted(void *context, int wait_status)
 {
         struct monitor *monitor = context;
@@ -78,6 +85,7 @@ static const struct dns_supervisor_callbacks dns_callbacks = {
         .resolved = on_resolved,
         .upstream = on_upstream,
         .statistics = on_statistics,
+        .durations = on_durations,
         .restarted = on_restarted,
 };
 

@@ -53,6 +53,17 @@ struct monitor_policy {
         __u64 written_ns;
 };
 
+/* What was found changed in the kernel, and made good or told; the label `what` of agentd_drift_total. */
+enum monitor_drift {
+        DRIFT_LINK,        /* a hook's link or its program */
+        DRIFT_ENTRY,       /* the agent's word */
+        DRIFT_DEVICE,      /* the program at the host end of a veth */
+        DRIFT_GUARD,       /* a guarded parent's link */
+        DRIFT_PROBE,       /* a probe was let through */
+        DRIFT_REQUIREMENT, /* a tier that a policy requires is gone */
+        DRIFT_MAX,
+};
+
 enum monitor_mode { MONITOR_MODE_POLICY, MONITOR_MODE_ENFORCE, MONITOR_MODE_AUDIT };
 
 struct monitor_listener {
@@ -133,8 +144,10 @@ struct monitor {
         struct monitor_budgets *budgets;
         struct monitor_device_watch *device_watch;
         struct monitor_prober *prober;
-        struct monitor_agent *probed;  /* whose probes' records are expected right now */
-        struct monitor_guards *guards; /* guarded parents; NULL: none yet. See monitor_guard.h */
+        struct monitor_agent *probed; /* whose probes' records are expected right now */
+        __u64 drift[DRIFT_MAX];
+        struct message_durations durations; /* of look-ups, since the worker began */
+        struct monitor_guards *guards;      /* guarded parents; NULL: none yet. See monitor_guard.h */
 };
 
 enum monitor_proof {
@@ -307,6 +320,7 @@ enum monitor_state {
         MONITOR_FROZEN,     /* its cgroup is, and no probe could be made in it: nothing in it runs */
         MONITOR_UNVERIFIED, /* from here on it is a matter of health */
         MONITOR_BROKEN,
+        MONITOR_STATE_MAX,
 };
 /* detail: why it is not enforcing. */
 enum monitor_state monitor_agent_state(const struct monitor_agent *agent, char *detail, size_t size);

@@ -317,6 +317,7 @@ void monitor_verify(struct monitor *monitor, struct monitor_agent *agent)
         monitor_container_look(agent);
         version = agent->policy && !agent->without_limits && !agent->unmet ? agent->policy->version : 0;
         if (r < 0) {
+                monitor->drift[DRIFT_LINK]++;
                 monitor_event(monitor, EVENT_DRIFT, agent, REASON_NONE, "the hook %s was gone", hook_to_string(hook));
                 r = datapath_repair(monitor->datapath, agent->id, agent->cgroup_fd);
                 if (r == 0)
@@ -324,6 +325,7 @@ void monitor_verify(struct monitor *monitor, struct monitor_agent *agent)
         }
         if (r == 0 && (WORD_VERSION(entry->word) != version || WORD_FLAGS(entry->word) != monitor_word_flags(agent) ||
                        entry->cgroup_id != agent->cgroup_id)) {
+                monitor->drift[DRIFT_ENTRY]++;
                 monitor_event(monitor, EVENT_DRIFT, agent, REASON_NONE, "its entry in the kernel was changed");
                 (void)monitor_publish(monitor, agent);
         }

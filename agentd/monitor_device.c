@@ -176,6 +176,7 @@ static int device_hold(struct monitor_devices *devices, struct veth *veth)
         memcpy(device->name, veth->name, sizeof(device->name));
         memcpy(device->host_name, veth->host_name, sizeof(device->host_name));
         if (device->holds && datapath_device_verify(monitor->datapath, veth->ifindex) < 0) {
+                monitor->drift[DRIFT_DEVICE]++;
                 monitor_event(monitor, EVENT_DRIFT, devices->agent, REASON_NONE,
                               "the program at %s was gone or changed", veth->host_name);
                 device->holds = false;
@@ -416,9 +417,11 @@ static void devices_look(struct monitor_devices *devices)
         else if (before != DEVICES_ABSENT)
                 absence_doubt(devices, before, told);
         devices->fresh = false;
-        if (before == DEVICES_PRESENT && devices->state == DEVICES_ABSENT)
+        if (before == DEVICES_PRESENT && devices->state == DEVICES_ABSENT) {
+                monitor->drift[DRIFT_DEVICE]++;
                 monitor_event(monitor, EVENT_DRIFT, devices->agent, REASON_NONE, "no device guard any more: %s",
                               devices->detail);
+        }
 }
 
 /* --- what others call --------------------------------------------------------------------------------------------- */

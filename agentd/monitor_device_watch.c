@@ -203,6 +203,7 @@ void monitor_devices_verify(struct monitor *monitor, struct monitor_agent *agent
                 devices->dirty = true;
                 if (rtnl_open(-1, 0, &here) < 0 || rtnl_link_get(here, device->entry.ifindex, &link) < 0)
                         continue; /* with the interface */
+                monitor->drift[DRIFT_DEVICE]++;
                 monitor_event(monitor, EVENT_DRIFT, agent, REASON_NONE, "the program at %s was gone or changed",
                               device->host_name);
                 if (datapath_device_set(monitor->datapath, &device->entry) == 0 &&
@@ -258,9 +259,11 @@ void monitor_requirements_check(struct monitor *monitor, struct monitor_agent *a
                 agent->broken = false; /* the verification says what else there is */
                 agent->detail[0] = '\0';
         }
-        if (now > UNMET_WAITING)
+        if (now > UNMET_WAITING) {
+                monitor->drift[DRIFT_REQUIREMENT]++;
                 monitor_event(monitor, EVENT_DRIFT, agent, REASON_NONE, "everything is denied: its policy %s",
                               agent->detail);
+        }
         (void)monitor_publish(monitor, agent);
 }
 

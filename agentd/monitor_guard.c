@@ -99,6 +99,7 @@ static int guard_look(struct monitor *monitor, struct monitor_guard *guard)
                 return 0;
         }
         if (datapath_guard_verify(monitor->datapath, found) < 0) {
+                monitor->drift[DRIFT_GUARD]++;
                 guard_tell(monitor, EVENT_DRIFT, guard, "was not attached");
                 return guard_attach(monitor, guard, fd, found);
         }

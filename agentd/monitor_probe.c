@@ -480,6 +480,7 @@ static void alarm_raise(struct monitor *monitor, struct monitor_agent *agent, co
         monitor_event_fill(monitor, agent, &event);
         (void)snprintf(event.detail, sizeof(event.detail), "not enforced: tier %d: %.150s", tier_of(event.hook),
                        agent->probe->detail);
+        monitor->drift[DRIFT_PROBE]++;
         event_bus_publish(monitor->bus, &event);
         log_error("agent '%s': %s", agent->name, event.detail);
 }

@@ -166,61 +166,6 @@ static json_t *all_agents(struct daemon *daemon, bool with_counters)
         return agents;
 }
 
-static void problem_add(json_t *problems, const char *format, ...) __attribute__((format(printf, 2, 3)));
-static void problem_add(json_t *problems, const char *format, ...)
-{
-        char text[320];
-        va_list list;
-
-        va_start(list, format);
-        (void)vsnprintf(text, sizeof(text), format, list);
-        va_end(list);
-        (void)json_array_append_new(problems, json_string(text));
-}
-
-static json_t *problems_find(struct daemon *daemon, const struct event_statistics *events)
-{
-        struct agent_watch_statistics watch = {};
-        struct datapath_usage usage[8];
-        struct monitor_agent *agent, *next;
-        json_t *problems = json_array();
-        size_t n;
-
-        HASH_ITER (hh, daemon->monitor->agents, agent, next) {
-                char detail[256];
-
-                if (monitor_agent_state(agent, detail, sizeof(detail)) >= MONITOR_UNVERIFIED)
-                        problem_add(problems, "agent '%s': %s", agent->name, detail);
-        }
-        for (const struct monitor_guard *guard = monitor_guards(daemon->monitor); guard; guard = guard->next)
-                if (guard->broken)
-                        problem_add(problems, "guard '%s': %s", guard->path, guard->detail);
-        n = datapath_usage(daemon->monitor->datapath, usage, ARRAY_SIZE(usage));
-        for (size_t i = 0; i < n; i++)
-                if (usage[i].entries >= usage[i].capacity / 10 * 9)
-                        problem_add(problems, "the kernel's table '%s' is nearly full: %u of %u", usage[i].map,
-                                    usage[i].entries, usage[i].capacity);
-        agent_watch_statistics(daemon->watch, &watch);
-        if (watch.waiting > 0)
-                problem_add(problems, "%zu cgroups belong to agents and are not enforced; the daemon's log says why",
-                            watch.waiting);
-        if (watch.beyond > 0)
-                problem_add(problems, "%zu cgroups or directories are beyond what is watched", watch.beyond);
-        if (dns_supervisor_pid(daemon->monitor->dns) <= 0)
-                problem_add(problems, "the DNS worker is not running: look-ups fail");
-        if (daemon->monitor->budgets->keeper) {
-                struct ledger_keeper_statistics kept = {};
-
-                ledger_keeper_statistics(daemon->monitor->budgets->keeper, &kept);
-                if (kept.text[0])
-                        problem_add(problems, "budgets are not remembered: %.200s", kept.text);
-        }
-        if (events->lost_sink)
-                problem_add(problems, "%llu events could not be written to '%s'", (unsigned long long)events->lost_sink,
-                            daemon->events_target);
-        return problems;
-}
-
 json_t *guards_to_json(struct daemon *daemon)
 {
         __u64 now_ns = monitor_now();
@@ -243,19 +188,6 @@ json_t *guards_to_json(struct daemon *daemon)
                          "packet_sockets", (int)monitor_lsm_present(daemon->monitor, NULL), "parents", list);
 }
 
-/* Where budgets are remembered. */
-static json_t *state_to_json(struct daemon *daemon)
-{
-        struct ledger_keeper_statistics kept = {};
-
-        if (!daemon->monitor->budgets->keeper)
-                return json_null();
-        ledger_keeper_statistics(daemon->monitor->budgets->keeper, &kept);
-        return json_pack("{s:s,s:I,s:I,s:I,s:o}", "directory", daemon->state_directory, "written",
-                         (json_int_t)kept.written, "waiting", (json_int_t)kept.waiting, "failures",
-                         (json_int_t)kept.failures, "error", kept.text[0] ? json_string(kept.text) : json_null());
-}
-
 void verb_status(void *context, struct control_request *request, const json_t *arguments)
 {
         struct daemon *daemon = context;
@@ -271,28 +203,28 @@ void verb_status(void *context, struct control_request *request, const json_t *a
         event_bus_statistics(daemon->bus, &events);
         for (size_t i = 0; i < EVENT_TYPE_MAX; i++)
                 total += events.total[i];
-        problems = problems_find(daemon, &events);
+        problems = daemon_problems(daemon);
 
-        control_reply(request,
-                      json_pack("{s:s,s:i,s:I,s:I,s:s,s:s,s:b,s:o,"
-                                "s:[{s:i,s:s,s:b,s:s},{s:i,s:s,s:b,s:s},{s:i,s:s,s:b,s:s},{s:i,s:s,s:b,s:s}],"
-                                "s:{s:i,s:i},s:{s:s,s:I,s:I,s:I,s:I},s:o,s:o,s:o}",
-                                "version", AGENTD_VERSION, "pid", (int)getpid(), "uptime_s",
-                                (json_int_t)((monitor_now() - daemon->monitor->started_ns) / NSEC_PER_SEC),
-                                "generation", (json_int_t)datapath_generation(daemon->monitor->datapath), "kernel",
-                                name.release, "config", daemon->config_path, "healthy",
-                                (int)(json_array_size(problems) == 0), "problems", problems, "tiers", "tier", 1, "name",
-                                "system calls", "present", 1, "detail",
-                                monitor_unix_missing(daemon->monitor, missing, sizeof(missing)), "tier", 2, "name",
-                                "packets", "present", 1, "detail", "", "tier", 3, "name", "veth", "present", 1,
-                                "detail", datapath_device_tcx(daemon->monitor->datapath) ? "tcx" : "clsact", "tier", 4,
-                                "name", "socket creation (LSM)", "present", (int)lsm, "detail", lsm ? "" : lsm_detail,
-                                "dns", "pid", (int)dns_supervisor_pid(daemon->monitor->dns), "restarts",
-                                (int)dns_supervisor_restarts(daemon->monitor->dns), "events", "target",
-                                daemon->events_target, "total", (json_int_t)total, "lost_ring",
-                                (json_int_t)events.lost_ring, "lost_sink", (json_int_t)events.lost_sink,
-                                "lost_subscribers", (json_int_t)events.lost_subscribers, "state", state_to_json(daemon),
-                                "guard", guards_to_json(daemon), "agents", all_agents(daemon, false)));
+        control_reply(
+                request,
+                json_pack("{s:s,s:i,s:I,s:I,s:s,s:s,s:b,s:o,"
+                          "s:[{s:i,s:s,s:b,s:s},{s:i,s:s,s:b,s:s},{s:i,s:s,s:b,s:s},{s:i,s:s,s:b,s:s}],"
+                          "s:{s:i,s:i},s:{s:s,s:I,s:I,s:I,s:I},s:o,s:o,s:o}",
+                          "version", AGENTD_VERSION, "pid", (int)getpid(), "uptime_s",
+                          (json_int_t)((monitor_now() - daemon->monitor->started_ns) / NSEC_PER_SEC), "generation",
+                          (json_int_t)datapath_generation(daemon->monitor->datapath), "kernel", name.release, "config",
+                          daemon->config_path, "healthy", (int)(json_array_size(problems) == 0), "problems", problems,
+                          "tiers", "tier", 1, "name", "system calls", "present", 1, "detail",
+                          monitor_unix_missing(daemon->monitor, missing, sizeof(missing)), "tier", 2, "name", "packets",
+                          "present", 1, "detail", "", "tier", 3, "name", "veth", "present", 1, "detail",
+                          datapath_device_tcx(daemon->monitor->datapath) ? "tcx" : "clsact", "tier", 4, "name",
+                          "socket creation (LSM)", "present", (int)lsm, "detail", lsm ? "" : lsm_detail, "dns", "pid",
+                          (int)dns_supervisor_pid(daemon->monitor->dns), "restarts",
+                          (int)dns_supervisor_restarts(daemon->monitor->dns), "events", "target", daemon->events_target,
+                          "total", (json_int_t)total, "lost_ring", (json_int_t)events.lost_ring, "lost_sink",
+                          (json_int_t)events.lost_sink, "lost_subscribers", (json_int_t)events.lost_subscribers,
+                          "state", daemon_state_to_json(daemon), "guard", guards_to_json(daemon), "agents",
+                          all_agents(daemon, false)));
 }
 
 json_t *agents_to_json(struct daemon *daemon)

@@ -55,6 +55,8 @@ size_t message_size(__u32 kind)
                 return sizeof(struct message_ask_upstream);
         case MESSAGE_STATISTICS:
                 return sizeof(struct message_statistics);
+        case MESSAGE_DURATIONS:
+                return sizeof(struct message_durations);
         default:
                 return 0;
         }

@@ -28,6 +28,7 @@ union message {
         struct message_ask_upstream ask_upstream;
         struct message_upstream upstream;
         struct message_statistics statistics;
+        struct message_durations durations;
 };
 
 struct channel_message;

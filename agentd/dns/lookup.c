@@ -21,6 +21,7 @@ struct waiter {
         struct waiter *next;
         struct listener_client client;
         struct dns_query query;
+        __u64 received_ns;
 };
 
 /* No padding: it is hashed as bytes. What follows type is as-asked's: each of a client's sockets may ask another
@@ -93,6 +94,7 @@ static void lookup_fail(struct lookup *lookup, enum dns_rcode rcode, enum dns_ed
 {
         for (struct waiter *waiter = lookup->waiters; waiter; waiter = waiter->next) {
                 query_refuse(lookup->worker, &waiter->client, &waiter->query, rcode, ede);
+                worker_observe(lookup->worker, waiter->received_ns);
                 worker_count(lookup->agent, outcome);
         }
         lookup_end(lookup);
@@ -128,6 +130,7 @@ static void lookup_release(struct lookup *lookup)
                 listener_reply(&waiter->client, worker->reply,
                                dns_template_write(&answer->template, &waiter->query, 0, ede, worker->reply,
                                                   tcp ? sizeof(worker->reply) : waiter->query.udp_size));
+                worker_observe(worker, waiter->received_ns);
                 worker_count(agent, answer->n_withheld_total ? DNS_OUTCOME_WITHHELD : DNS_OUTCOME_ANSWERED);
         }
         /*
@@ -264,6 +267,7 @@ static int lookup_add_waiter(struct lookup *lookup, const struct listener_client
                 return -ENOMEM;
         waiter->client = listener_client_hold(client);
         waiter->query = *query;
+        waiter->received_ns = lookup->worker->received_ns;
         waiter->next = lookup->waiters;
         lookup->waiters = waiter;
         lookup->agent->n_waiters++;

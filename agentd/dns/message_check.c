@@ -122,6 +122,9 @@ int message_check_from_worker(const union message *message)
         case MESSAGE_STATISTICS:
                 good = is_agent(message->statistics.agent_id);
                 break;
+        case MESSAGE_DURATIONS:
+                good = true; /* figures, for show */
+                break;
         default:
                 break;
         }

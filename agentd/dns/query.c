@@ -91,6 +91,7 @@ static bool answer_from_cache(struct worker_agent *agent, const struct listener_
         listener_reply(client, worker->reply,
                        dns_template_write(template, query, age_s, DNS_EDE_NONE, worker->reply,
                                           client->connection ? sizeof(worker->reply) : query->udp_size));
+        worker_observe(worker, worker->received_ns);
         worker_count(agent, DNS_OUTCOME_CACHED);
         return true;
 }
@@ -100,6 +101,7 @@ static void refuse_and_report(struct worker_agent *agent, const struct listener_
                               enum dns_ede ede)
 {
         query_refuse(agent->worker, client, query, rcode, ede);
+        worker_observe(agent->worker, agent->worker->received_ns);
         worker_report(agent, client, query->name, query->type, reason, false, NULL);
         worker_count(agent, reason == REASON_RATE_EXCEEDED ? DNS_OUTCOME_RATE : DNS_OUTCOME_REFUSED);
 }
@@ -113,6 +115,7 @@ void query_received(void *context, const struct listener_client *client, const v
         struct dns_query query;
         enum dns_rcode rcode;
 
+        worker->received_ns = uv_hrtime();
         switch (dns_query_parse(packet, size, &query, &rcode)) {
         case DNS_PARSE_DROP:
                 worker_count(agent, DNS_OUTCOME_MALFORMED);

@@ -26,6 +26,7 @@ struct dns_supervisor_callbacks {
         /* A socket connected to the server that the client asked, made in the agent's namespace; or -errno. */
         int (*upstream)(void *context, const struct message_ask_upstream *message);
         void (*statistics)(void *context, const struct message_statistics *message);
+        void (*durations)(void *context, const struct message_durations *message); /* may be NULL */
         /* The worker has died (status as of waitpid) and is being restarted; for a lifecycle event. */
         void (*restarted)(void *context, int wait_status);
 };

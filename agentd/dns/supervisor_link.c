@@ -12,7 +12,7 @@
 #include <sys/wait.h>
 
 #include "agentd/dns/message_check.h"
-#include "agentd/dns/worker_process.h"
+#include "agentd/process/spawn.h"
 #include "agentd/util/cleanup.h"
 #include "agentd/util/log.h"
 
@@ -45,7 +45,7 @@ static void link_closed(uv_handle_t *handle)
 
 int link_end(struct link *link)
 {
-        int status = worker_process_end(link->pid);
+        int status = process_end(link->pid);
 
         link->supervisor = NULL;
         uv_close((uv_handle_t *)&link->poll, link_closed);
@@ -96,7 +96,7 @@ static int link_start(struct dns_supervisor *supervisor, const struct message_se
 
         if (!link)
                 return -ENOMEM;
-        r = worker_process_start(supervisor->program, &link->pid, &link->fd);
+        r = process_start(supervisor->program, "dns-worker", &link->pid, &link->fd);
         if (r < 0) {
                 free(link);
                 return r;
@@ -105,7 +105,7 @@ static int link_start(struct dns_supervisor *supervisor, const struct message_se
         link->started_ms = uv_hrtime() / NSEC_PER_MSEC;
         r = uv_poll_init(supervisor->loop, &link->poll, link->fd);
         if (r < 0) {
-                worker_process_end(link->pid);
+                process_end(link->pid);
                 close(link->fd);
                 free(link);
                 return r;
@@ -366,6 +366,10 @@ static void message_received(struct link *link, const union message *message)
         case MESSAGE_STATISTICS:
                 if (state_find_agent(&supervisor->state, message->statistics.agent_id))
                         supervisor->callbacks.statistics(supervisor->context, &message->statistics);
+                break;
+        case MESSAGE_DURATIONS:
+                if (supervisor->callbacks.durations)
+                        supervisor->callbacks.durations(supervisor->context, &message->durations);
                 break;
         }
 }

@@ -13,9 +13,9 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-#include "agentd/dns/confine.h"
 #include "agentd/dns/worker_state.h"
 #include "agentd/policy/policy.h"
+#include "agentd/process/confine.h"
 #include "agentd/util/cleanup.h"
 #include "agentd/util/log.h"
 
@@ -70,6 +70,19 @@ void worker_count(struct worker_agent *agent, enum dns_outcome outcome)
 {
         agent->outcomes[outcome]++;
         agent->statistics_changed = true;
+}
+
+void worker_observe(struct worker *worker, __u64 received_ns)
+{
+        static const __u64 bounds_us[DNS_DURATION_BUCKETS - 1] = DNS_DURATION_BOUNDS_US;
+        __u64 ns = uv_hrtime() - received_ns;
+        size_t i = 0;
+
+        while (i < ARRAY_SIZE(bounds_us) && ns > bounds_us[i] * 1000)
+                i++;
+        worker->durations.counts[i]++;
+        worker->durations.sum_ns += ns;
+        worker->durations_changed = true;
 }
 
 void worker_report(struct worker_agent *agent, const struct listener_client *client, const char *name, __u16 type,
@@ -348,6 +361,10 @@ static void tick(uv_timer_t *timer)
         if (++worker->n_ticks % TICKS_PER_STATISTICS != 0)
                 return;
         worker_send(worker, &alive);
+        if (worker->durations_changed) {
+                worker->durations.header = (struct message_header){MESSAGE_DURATIONS, sizeof(worker->durations), 0};
+                worker->durations_changed = worker_try_send(worker, &worker->durations) < 0;
+        }
         for (struct worker_agent *agent = worker->agents; agent; agent = agent->hh.next) {
                 struct message_statistics message = {
                         .header = {MESSAGE_STATISTICS, sizeof(message), 0},
@@ -425,7 +442,7 @@ static int worker_start(struct worker *worker)
         worker->tick.data = worker;
         uv_timer_start(&worker->tick, tick, TICK_MS, TICK_MS);
 
-        r = confine_complete();
+        r = confine_complete(CONFINE_DNS);
         if (r < 0)
                 return r;
         monitor_watch(worker);

@@ -81,6 +81,9 @@ struct worker {
         unsigned n_refreshes;
         bool refreshing;
         unsigned n_ticks;
+        struct message_durations durations;
+        bool durations_changed;
+        __u64 received_ns; /* uv_hrtime() when the query at hand came */
         __u8 reply[DNS_MESSAGE_MAX];
 };
 
@@ -89,6 +92,8 @@ void worker_send(struct worker *worker, const void *message); /* a lost one is c
 int worker_try_send(struct worker *worker, const void *message);
 const struct dns_policy *worker_policy(const struct worker_agent *agent);
 void worker_count(struct worker_agent *agent, enum dns_outcome outcome);
+/* A reply was sent to a query that came at received_ns (uv_hrtime()). */
+void worker_observe(struct worker *worker, __u64 received_ns);
 /* client may be NULL; address may be NULL. */
 void worker_report(struct worker_agent *agent, const struct listener_client *client, const char *name, __u16 type,
                    enum verdict_reason reason, bool would, const struct address *address);

@@ -157,6 +157,10 @@ struct config_schema {
 void config_read_map(struct loader *loader, const struct config_schema *schema, const struct yaml_node *node,
                      void *target);
 
+bool config_has_control(const char *text); /* a control character */
+/* The char * at key->offset of target. */
+void config_replace_text(struct loader *loader, const struct config_key *key, const char *text, void *target);
+
 /* Readers for the table. target: the struct; the field stands at key->offset. */
 void config_read_schema(struct loader *loader, const struct config_key *key, const struct yaml_node *node,
                         void *target); /* argument: schema; the target is passed on, at the offset */
@@ -182,6 +186,8 @@ void config_read_name(struct loader *loader, const struct config_key *key, const
                       void *target); /* char *: a name of ours */
 void config_read_cgroup(struct loader *loader, const struct config_key *key, const struct yaml_node *node,
                         void *target); /* char *, NULL target field: checked only */
+/* What strangers can reach must be encrypted, and must know who asks. node: the map. */
+void config_check_metrics(struct loader *loader, const struct yaml_node *node, const struct daemon_settings *settings);
 void config_read_metrics(struct loader *loader, const struct config_key *key, const struct yaml_node *node,
                          void *target); /* char * */
 void config_read_upstreams(struct loader *loader, const struct config_key *key, const struct yaml_node *node,

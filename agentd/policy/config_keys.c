@@ -26,14 +26,34 @@ static void read_include(struct loader *loader, const struct config_key *key, co
         config_read_references(loader, &references, node, &loader->includes);
 }
 
+static const struct config_key metrics_tls_keys[] = {
+        {"certificate", config_read_path, DAEMON(metrics_tls.certificate), .max = PATH_SIZE_MAX, .flags = KEY_REQUIRED,
+         .example = "/etc/agentd/metrics.crt"},
+        {"key", config_read_path, DAEMON(metrics_tls.key), .max = PATH_SIZE_MAX, .flags = KEY_REQUIRED,
+         .example = "/etc/agentd/metrics.key"},
+        {"client_ca", config_read_path, DAEMON(metrics_tls.client_ca), .max = PATH_SIZE_MAX},
+};
+static const struct config_schema metrics_tls_schema = {"'metrics_tls'", metrics_tls_keys,
+                                                        ARRAY_SIZE(metrics_tls_keys)};
+
 static const struct config_key daemon_keys[] = {
         {"socket", config_read_path, DAEMON(socket), .max = SOCKET_PATH_MAX},
         {"state_dir", config_read_path, DAEMON(state_dir), .max = PATH_SIZE_MAX},
         {"metrics", config_read_metrics, DAEMON(metrics)},
+        {"metrics_tls", config_read_schema, 0, &metrics_tls_schema},
+        {"metrics_token", config_read_path, DAEMON(metrics_token), .max = PATH_SIZE_MAX},
         {"events", config_read_path, DAEMON(events), events_words, .max = PATH_SIZE_MAX},
         {"include", read_include, .flags = KEY_MAY_BE_NULL},
 };
 static const struct config_schema daemon_schema = {"'daemon'", daemon_keys, ARRAY_SIZE(daemon_keys)};
+
+static void read_daemon(struct loader *loader, const struct config_key *key, const struct yaml_node *node, void *target)
+{
+        struct daemon_settings *settings = &((struct config *)target)->daemon;
+
+        config_read_map(loader, &daemon_schema, node, settings);
+        config_check_metrics(loader, node, settings);
+}
 
 /* dns: */
 #define DNS(member) offsetof(struct dns_settings, member)
@@ -282,8 +302,7 @@ static const struct config_key guard_item = {"guard", read_guard};
 
 static const struct config_key top_keys[] = {
         {"version", read_version, .flags = KEY_REQUIRED, .example = "1"},
-        {"daemon", config_read_schema, offsetof(struct config, daemon), &daemon_schema,
-         .flags = KEY_MAIN_ONLY | KEY_MAY_BE_NULL},
+        {"daemon", read_daemon, .flags = KEY_MAIN_ONLY | KEY_MAY_BE_NULL},
         {"dns", read_dns, .flags = KEY_MAIN_ONLY | KEY_MAY_BE_NULL},
         {"guard", config_read_each, .argument = &guard_item, .flags = KEY_MAIN_ONLY | KEY_MAY_BE_NULL},
         {"policies", read_policies, .flags = KEY_MAY_BE_NULL},

@@ -166,7 +166,7 @@ void config_read_seconds(struct loader *loader, const struct config_key *key, co
         *(__u32 *)field(key, target) = (__u32)seconds;
 }
 
-static bool has_control(const char *text)
+bool config_has_control(const char *text)
 {
         for (; *text; text++)
                 if ((unsigned char)*text < 0x20 || *text == 0x7f)
@@ -174,7 +174,7 @@ static bool has_control(const char *text)
         return false;
 }
 
-static void replace_text(struct loader *loader, const struct config_key *key, const char *text, void *target)
+void config_replace_text(struct loader *loader, const struct config_key *key, const char *text, void *target)
 {
         char **place = field(key, target), *copy = loader_strdup(loader, text);
 
@@ -200,7 +200,7 @@ void config_read_path(struct loader *loader, const struct config_key *key, const
         if (!text)
                 return;
         if (!find_word(words, text)) {
-                if (text[0] != '/' || has_control(text)) {
+                if (text[0] != '/' || config_has_control(text)) {
                         loader_error(loader, node, "'%s' is '%.128s'; expected %s", key->name, text, expected);
                         return;
                 }
@@ -210,7 +210,7 @@ void config_read_path(struct loader *loader, const struct config_key *key, const
                         return;
                 }
         }
-        replace_text(loader, key, text, target);
+        config_replace_text(loader, key, text, target);
 }
 
 bool config_name_is_valid(const char *name)
@@ -230,7 +230,7 @@ void config_read_name(struct loader *loader, const struct config_key *key, const
                 loader_error(loader, node, "'%.128s' is no name; use at most %d letters, digits, '.', '_' and '-'",
                              text, AGENT_NAME_MAX - 1);
         else
-                replace_text(loader, key, text, target);
+                config_replace_text(loader, key, text, target);
 }
 
 void config_read_references(struct loader *loader, const struct config_key *key, const struct yaml_node *node,
@@ -252,7 +252,7 @@ static const char *cgroup_problem(const char *path)
 {
         const char *at = path;
 
-        if (strlen(path) > PATH_TEXT_MAX || has_control(path))
+        if (strlen(path) > PATH_TEXT_MAX || config_has_control(path))
                 return "is no path; expected one such as /agents/claude-1";
         if (strspn(path, "/") == strlen(path))
                 return "is the root cgroup: it holds the whole host; name one below it";
@@ -295,38 +295,7 @@ void config_read_cgroup(struct loader *loader, const struct config_key *key, con
         size = strlen(path);
         if (path[size - 1] == '/')
                 path[size - 1] = '\0';
-        replace_text(loader, key, path, target);
-}
-
-void config_read_metrics(struct loader *loader, const struct config_key *key, const struct yaml_node *node,
-                         void *target)
-{
-        const char *text = config_scalar(loader, key, node, "ADDRESS:PORT or off"), *colon;
-        char host[ADDRESS_TEXT_MAX + 2];
-        struct address address;
-        size_t size;
-        __u64 port;
-
-        if (!text)
-                return;
-        colon = strrchr(text, ':');
-        size = colon ? (size_t)(colon - text) : 0;
-        if (size > 0 && size < sizeof(host) && parse_number(colon + 1, 1, 65535, &port) == 0) {
-                bool bracket = text[0] == '[' && text[size - 1] == ']';
-
-                memcpy(host, text + bracket, size - 2 * (size_t)bracket);
-                host[size - 2 * (size_t)bracket] = '\0';
-                if (address_parse(host, &address) == 0 && bracket == (strchr(host, ':') != NULL)) {
-                        replace_text(loader, key, text, target);
-                        return;
-                }
-        }
-        if (strcmp(text, "off") == 0 || (text[0] == '/' && strlen(text) < 108 && !has_control(text)))
-                replace_text(loader, key, text, target);
-        else
-                loader_error(loader, node,
-                             "'%s' is '%.128s'; expected ADDRESS:PORT such as 127.0.0.1:9469, a socket's path, or off",
-                             key->name, text);
+        config_replace_text(loader, key, path, target);
 }
 
 /* "ADDRESS", "ADDRESS@PORT"; with tls: "#NAME" behind it. */

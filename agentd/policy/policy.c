@@ -59,6 +59,10 @@ void config_free(struct config *config)
         free(config->dns.upstreams);
         free(config->daemon.events);
         free(config->daemon.metrics);
+        free(config->daemon.metrics_tls.certificate);
+        free(config->daemon.metrics_tls.key);
+        free(config->daemon.metrics_tls.client_ca);
+        free(config->daemon.metrics_token);
         free(config->daemon.state_dir);
         free(config->daemon.socket);
         for (size_t i = 0; i < config->n_files; i++)

@@ -135,6 +135,10 @@ struct dns_settings {
 
 struct daemon_settings {
         char *socket, *state_dir, *metrics, *events;
+        struct {
+                char *certificate, *key, *client_ca; /* files; NULL: none */
+        } metrics_tls;
+        char *metrics_token; /* a file; NULL: none */
 };
 
 /* A whole configuration: immutable after config_load(), owned by one holder. */

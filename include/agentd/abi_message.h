@@ -31,6 +31,7 @@ enum message_kind {
         MESSAGE_RESOLVED = 35,     /* struct message_resolved: how a MESSAGE_RESOLVE ended */
         MESSAGE_ASK_UPSTREAM = 36, /* struct message_ask_upstream: as-asked only */
         MESSAGE_STATISTICS = 37,   /* struct message_statistics: about once a second when they changed */
+        MESSAGE_DURATIONS = 39,    /* struct message_durations: about once a second when they changed */
         MESSAGE_ALIVE = 38,        /* header only: its loop runs; about once a second */
 };
 
@@ -204,3 +205,17 @@ struct message_statistics {
         __u64 outcomes[DNS_OUTCOME_MAX]; /* since the worker began */
 };
 ABI_SIZE(struct message_statistics, 24 + 64);
+
+/* From the query's arrival to its reply. Upper bounds of the buckets in microseconds; the last one has none. */
+#define DNS_DURATION_BOUNDS_US                                                                                     \
+        {                                                                                                          \
+                250, 500, 1000, 2500, 5000, 10000, 25000, 50000, 100000, 250000, 500000, 1000000, 2500000, 5000000 \
+        }
+enum { DNS_DURATION_BUCKETS = 15 };
+
+struct message_durations {
+        struct message_header header;
+        __u64 sum_ns;
+        __u64 counts[DNS_DURATION_BUCKETS]; /* of each bucket alone, since the worker began */
+};
+ABI_SIZE(struct message_durations, 24 + 8 * 15);

@@ -23,8 +23,8 @@ floor_of() {
         util) echo 1 ;;
         net) echo 2 ;;
         policy) echo 3 ;;
-        agent | datapath) echo 4 ;;
-        dns | ledger | event | control) echo 5 ;;
+        agent | datapath | process) echo 4 ;;
+        dns | ledger | event | control | metrics) echo 5 ;;
         main | ctl) echo 6 ;;
         *) echo "unknown folder: $1" >&2; return 1 ;;
         esac

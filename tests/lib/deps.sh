@@ -6,8 +6,8 @@ set -eu
 packages="gcc make pkg-config git ca-certificates
 clang llvm libclang-rt-14-dev clang-format bpftool linux-libc-dev libc6-dev
 libbpf-dev libelf-dev zlib1g-dev libyaml-dev libmnl-dev libunbound-dev libldns-dev libssl-dev libuv1-dev libjansson-dev
-libmicrohttpd-dev libsqlite3-dev libseccomp-dev libcap-ng-dev libcap-dev libidn2-dev libpsl-dev libncurses-dev uthash-dev
-libcmocka-dev bats jq iproute2 ethtool nftables procps util-linux python3 curl socat iperf3 openssl tcpdump tmux
+libmicrohttpd-dev libgnutls28-dev libsqlite3-dev libseccomp-dev libcap-ng-dev libcap-dev libidn2-dev libpsl-dev libncurses-dev uthash-dev
+libcmocka-dev bats jq iproute2 ethtool nftables procps util-linux python3 curl socat iperf3 openssl tcpdump tmux prometheus
 systemd bind9-dnsutils dns-root-data nsd unbound nginx-light musl-tools netcat-openbsd mandoc
 qemu-system-x86 xz-utils runc runsc busybox-static"
 

@@ -335,8 +335,8 @@ config() {
         local file=$TEST_DIR/$1
         {
                 printf 'version: 1\n'
-                printf 'daemon: {socket: %s, state_dir: %s/state, metrics: "off", events: %s}\n' \
-                        "$AGENTD_SOCKET" "$TEST_DIR" "$EVENTS"
+                printf 'daemon: {socket: %s, state_dir: %s/state, metrics: "%s", events: %s%s}\n' \
+                        "$AGENTD_SOCKET" "$TEST_DIR" "${METRICS:-off}" "$EVENTS" "${DAEMON_EXTRA:+, $DAEMON_EXTRA}"
                 printf 'dns: {upstream: [%s]%s}\n' "$DNS_SERVER" "${DNS_EXTRA:+, $DNS_EXTRA}"
                 cat
         } > "$file"

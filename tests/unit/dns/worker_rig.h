@@ -18,9 +18,9 @@
 
 #include "agentd/address_class.h"
 #include "agentd/dns/channel.h"
-#include "agentd/dns/worker_process.h"
 #include "agentd/net/addr.h"
 #include "agentd/net/dns_message.h"
+#include "agentd/process/spawn.h"
 #include "agentd/util/cleanup.h"
 #include "agentd/util/macro.h"
 
@@ -296,7 +296,7 @@ UNUSED static void monitor_send(struct rig *rig, const void *message, const int 
         assert_false(channel_is_waiting(&rig->channel));
 }
 
-/* The next message but statistics, which come when they like. */
+/* The next message but statistics and durations, which come when they like. */
 UNUSED static void monitor_take(struct rig *rig, __u32 kind, union message *ret)
 {
         do {
@@ -307,6 +307,7 @@ UNUSED static void monitor_take(struct rig *rig, __u32 kind, union message *ret)
                 if (r < 0)
                         fail_msg("the worker is gone: %s", strerror(-r));
         } while (ret->header.kind == MESSAGE_ALIVE ||
+                 (ret->header.kind == MESSAGE_DURATIONS && kind != MESSAGE_DURATIONS) ||
                  (ret->header.kind == MESSAGE_STATISTICS && kind != MESSAGE_STATISTICS));
         assert_int_equal(ret->header.kind, kind);
 }
@@ -390,7 +391,7 @@ UNUSED static void rig_start(struct rig *rig, const struct message_settings *set
         union message message;
         int fds[2];
 
-        assert_int_equal(worker_process_start("/proc/self/exe", &rig->pid, &rig->monitor), 0);
+        assert_int_equal(process_start("/proc/self/exe", "dns-worker", &rig->pid, &rig->monitor), 0);
         channel_init(&rig->channel, rig->monitor, 16);
         monitor_send(rig, settings, NULL, 0);
         monitor_take(rig, MESSAGE_READY, &message);
@@ -406,7 +407,7 @@ UNUSED static void rig_start(struct rig *rig, const struct message_settings *set
 UNUSED static void rig_stop(struct rig *rig)
 {
         if (rig->pid > 0)
-                worker_process_end(rig->pid);
+                process_end(rig->pid);
         channel_clear(&rig->channel);
         close_fd(&rig->monitor);
         close_fd(&rig->client);

@@ -2,7 +2,7 @@
 /*
  * fork and exec. Between them only async-signal-safe calls: the monitor may have threads.
  */
-#include "agentd/dns/worker_process.h"
+#include "agentd/process/spawn.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -24,11 +24,12 @@ enum { WORKER_FD = 3, SEND_BUFFER = 1 << 20 };
 /* Nothing of the monitor's environment steers a library in the worker (OPENSSL_CONF, SSL_CERT_FILE, ...). */
 static const char *const kept_variables[] = {"JOURNAL_STREAM", "ASAN_OPTIONS", "UBSAN_OPTIONS", "LSAN_OPTIONS"};
 
-static void child_run(const char *program, int fd, pid_t parent, char *const environment[]) __attribute__((noreturn));
+static void child_run(const char *program, const char *role, int fd, pid_t parent, char *const environment[])
+        __attribute__((noreturn));
 
-static void child_run(const char *program, int fd, pid_t parent, char *const environment[])
+static void child_run(const char *program, const char *role, int fd, pid_t parent, char *const environment[])
 {
-        char *const arguments[] = {(char *)"agentd", (char *)"dns-worker", NULL};
+        char *const arguments[] = {(char *)"agentd", (char *)role, NULL};
         struct sigaction by_default = {.sa_handler = SIG_DFL};
         sigset_t none;
         int null_fd;
@@ -54,7 +55,7 @@ static void child_run(const char *program, int fd, pid_t parent, char *const env
         _exit(errno);
 }
 
-int worker_process_start(const char *program, pid_t *ret_pid, int *ret_fd)
+int process_start(const char *program, const char *role, pid_t *ret_pid, int *ret_fd)
 {
         char *environment[ARRAY_SIZE(kept_variables) + 1] = {NULL};
         char texts[ARRAY_SIZE(kept_variables)][512];
@@ -74,7 +75,7 @@ int worker_process_start(const char *program, pid_t *ret_pid, int *ret_fd)
                 environment[n_variables++] = texts[i];
         }
         if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, pair) < 0)
-                return log_error_errno(-errno, "cannot make a socketpair for the DNS worker");
+                return log_error_errno(-errno, "cannot make a socketpair for the %s", role);
         own = pair[0];
         theirs = pair[1];
         /* Room for a burst; without it messages wait in our own queue: ignoring. */
@@ -83,15 +84,15 @@ int worker_process_start(const char *program, pid_t *ret_pid, int *ret_fd)
 
         pid = fork();
         if (pid < 0)
-                return log_error_errno(-errno, "cannot fork the DNS worker");
+                return log_error_errno(-errno, "cannot fork the %s", role);
         if (pid == 0)
-                child_run(program, theirs, parent, environment);
+                child_run(program, role, theirs, parent, environment);
         *ret_pid = pid;
         *ret_fd = TAKE_FD(own);
         return 0;
 }
 
-int worker_process_end(pid_t pid)
+int process_end(pid_t pid)
 {
         int status = 0;
 

@@ -5,7 +5,7 @@
  *
  * The root is a directory that was removed after it was opened: it is empty, and nothing can be made in it.
  */
-#include "agentd/dns/confine.h"
+#include "agentd/process/confine.h"
 
 #include <cap-ng.h>
 #include <errno.h>
@@ -98,7 +98,7 @@ static int enter_empty_root(void)
         for (size_t i = 0; fd < 0 && i < ARRAY_SIZE(places); i++) {
                 char path[64];
 
-                snprintf(path, sizeof(path), "%s/agentd-dns.XXXXXX", places[i]);
+                snprintf(path, sizeof(path), "%s/agentd-root.XXXXXX", places[i]);
                 if (!mkdtemp(path)) {
                         error = -errno;
                         continue;
@@ -112,7 +112,7 @@ static int enter_empty_root(void)
                 }
         }
         if (fd < 0)
-                return log_error_errno(error, "cannot make an empty directory for the DNS worker's root");
+                return log_error_errno(error, "cannot make an empty directory for a worker's root");
         if (fchdir(fd) < 0 || chroot(".") < 0 || chdir("/") < 0)
                 return log_error_errno(-errno, "cannot enter an empty root");
         return 0;
@@ -143,19 +143,17 @@ static int drop_privileges(uid_t uid, gid_t gid)
  * Every other system call is EPERM, and those that only an attacker would try end the process. clone() is not among the
  * allowed: libunbound runs on our loop, in our thread.
  */
-static int filter_system_calls(void)
+static int filter_system_calls(enum confine_role role)
 {
         static const int allowed[] = {
                 SCMP_SYS(alarm),
                 SCMP_SYS(setitimer),
                 SCMP_SYS(accept4),
-                SCMP_SYS(bind),
                 SCMP_SYS(brk),
                 SCMP_SYS(clock_getres),
                 SCMP_SYS(clock_gettime),
                 SCMP_SYS(clock_nanosleep),
                 SCMP_SYS(close),
-                SCMP_SYS(connect),
                 SCMP_SYS(dup),
                 SCMP_SYS(epoll_create1),
                 SCMP_SYS(epoll_ctl),
@@ -177,7 +175,6 @@ static int filter_system_calls(void)
                 SCMP_SYS(gettimeofday),
                 SCMP_SYS(getuid),
                 SCMP_SYS(geteuid),
-                SCMP_SYS(listen),
                 SCMP_SYS(lseek),
                 SCMP_SYS(madvise),
                 SCMP_SYS(mremap),
@@ -210,6 +207,8 @@ static int filter_system_calls(void)
                 SCMP_SYS(write),
                 SCMP_SYS(writev),
         };
+        /* Of who opens connections and listens. */
+        static const int opening[] = {SCMP_SYS(bind), SCMP_SYS(connect), SCMP_SYS(listen)};
         static const int deadly[] = {
                 SCMP_SYS(execve),
                 SCMP_SYS(execveat),
@@ -248,7 +247,9 @@ static int filter_system_calls(void)
                 r = seccomp_rule_add(filter, SCMP_ACT_ALLOW, allowed[i], 0);
         for (size_t i = 0; r == 0 && i < ARRAY_SIZE(deadly); i++)
                 r = seccomp_rule_add(filter, SCMP_ACT_KILL_PROCESS, deadly[i], 0);
-        for (size_t i = 0; r == 0 && i < ARRAY_SIZE(domains); i++)
+        for (size_t i = 0; r == 0 && role == CONFINE_DNS && i < ARRAY_SIZE(opening); i++)
+                r = seccomp_rule_add(filter, SCMP_ACT_ALLOW, opening[i], 0);
+        for (size_t i = 0; r == 0 && role == CONFINE_DNS && i < ARRAY_SIZE(domains); i++)
                 r = seccomp_rule_add(filter, SCMP_ACT_ALLOW, SCMP_SYS(socket), 1,
                                      SCMP_A0(SCMP_CMP_EQ, (scmp_datum_t)domains[i]));
         /* Memory, but no executable memory. */
@@ -269,7 +270,7 @@ static int filter_system_calls(void)
         return 0;
 }
 
-int confine_complete(void)
+int confine_complete(enum confine_role role)
 {
         uid_t uid = 0;
         gid_t gid = 0;
@@ -287,5 +288,5 @@ int confine_complete(void)
         r = drop_privileges(uid, gid);
         if (r < 0)
                 return r;
-        return filter_system_calls();
+        return filter_system_calls(role);
 }
