@@ -244,6 +244,12 @@ install: all ## DESTDIR=D PREFIX=/usr
 	install -D -m 0644 docs/man/agentd.8 $(DESTDIR)$(PREFIX)/share/man/man8/agentd.8
 	install -D -m 0644 docs/man/agentctl.1 $(DESTDIR)$(PREFIX)/share/man/man1/agentctl.1
 	install -D -m 0644 docs/man/agentd.yaml.5 $(DESTDIR)$(PREFIX)/share/man/man5/agentd.yaml.5
+	install -d $(DESTDIR)$(PREFIX)/share/agentd/oci
+	sed 's|/usr/sbin/agentd|$(PREFIX)/sbin/agentd|' configs/oci/agentd-hook.json > $(DESTDIR)$(PREFIX)/share/agentd/oci/agentd-hook.json
+	chmod 0644 $(DESTDIR)$(PREFIX)/share/agentd/oci/agentd-hook.json
+	install -m 0755 configs/oci/agentd-runtime $(DESTDIR)$(PREFIX)/share/agentd/oci/agentd-runtime
+	install -D -m 0644 configs/prometheus/agentd.rules.yml $(DESTDIR)$(PREFIX)/share/agentd/prometheus/agentd.rules.yml
+	install -D -m 0644 configs/grafana/agentd.json $(DESTDIR)$(PREFIX)/share/agentd/grafana/agentd.json
 
 uninstall: ## the same DESTDIR and PREFIX; leaves /etc/agentd
 	rm -f $(DESTDIR)$(PREFIX)/sbin/agentd $(DESTDIR)$(PREFIX)/bin/agentctl \
@@ -251,6 +257,7 @@ uninstall: ## the same DESTDIR and PREFIX; leaves /etc/agentd
 		$(DESTDIR)$(PREFIX)/lib/systemd/system/agents.slice $(DESTDIR)$(PREFIX)/lib/sysusers.d/agentd.conf \
 		$(DESTDIR)$(PREFIX)/share/man/man8/agentd.8 $(DESTDIR)$(PREFIX)/share/man/man1/agentctl.1 \
 		$(DESTDIR)$(PREFIX)/share/man/man5/agentd.yaml.5
+	rm -rf $(DESTDIR)$(PREFIX)/share/agentd
 
 clean: ## remove build/
 	rm -rf $(BUILD)

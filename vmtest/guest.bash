@@ -68,11 +68,12 @@ mount -t bpf -o mode=0700 bpf /sys/fs/bpf
 mount -t securityfs securityfs /sys/kernel/security
 mount -t tracefs tracefs /sys/kernel/tracing
 \$busybox ln -s /proc/self/fd /dev/fd
-\$busybox mkdir -p /dev/pts /dev/shm /run/lock /run/netns /usr/lib/modules
+\$busybox mkdir -p /dev/net /dev/pts /dev/shm /run/lock /run/netns /usr/lib/modules
 mount -t devpts devpts /dev/pts
 mount -t tmpfs -o mode=1777 shm /dev/shm
 ${tmp:+mount -t tmpfs -o mode=1777 tmp /tmp}
 mount --bind $(quote "$kernel/lib/modules") /usr/lib/modules
+\$busybox mknod /dev/net/tun c 10 200 # opening it loads the module
 \$busybox ln -s \$busybox /run/vmtest/modprobe
 echo /run/vmtest/modprobe > /proc/sys/kernel/modprobe
 \$busybox hostname vmtest

@@ -310,7 +310,7 @@ PY
         assert_equal "$(cat "$TEST_DIR/leaks")" ''
         in_agent curl -sS -m 5 -o /dev/null http://10.20.0.7/
         run agentctl status
-        assert_match "$output" 'tiers 1,2,3 \(eth0\)'
+        assert_match "$output" 'tiers 1,2,3(,4)? \(eth0\)'
 }
 
 @test "an agent's veth that comes after the agent is found before it is used" {

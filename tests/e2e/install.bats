@@ -20,11 +20,14 @@ make_quietly() {
         done
         for file in usr/lib/systemd/system/agentd.service usr/lib/systemd/system/agentd-gate.service \
                     usr/lib/systemd/system/agents.slice usr/lib/sysusers.d/agentd.conf usr/share/man/man8/agentd.8 \
-                    usr/share/man/man1/agentctl.1 usr/share/man/man5/agentd.yaml.5; do
+                    usr/share/man/man1/agentctl.1 usr/share/man/man5/agentd.yaml.5 usr/share/agentd/oci/agentd-hook.json \
+                    usr/share/agentd/prometheus/agentd.rules.yml usr/share/agentd/grafana/agentd.json; do
                 assert_equal "$(stat -c %a "$TEST_DIR/root/$file")" 644
         done
         assert_equal "$(stat -c %a "$TEST_DIR/root/etc/agentd/agentd.yaml")" 640
         assert_equal "$(stat -c %a "$TEST_DIR/root/etc/agentd")" 750
+        assert_equal "$(stat -c %a "$TEST_DIR/root/usr/share/agentd/oci/agentd-runtime")" 755
+        assert_equal "$(jq -r .hook.path "$TEST_DIR/root/usr/share/agentd/oci/agentd-hook.json")" /usr/sbin/agentd
         "$TEST_DIR/root/usr/sbin/agentd" check --config "$TEST_DIR/root/etc/agentd/agentd.yaml"
         grep -q '^Type=notify' "$TEST_DIR/root/usr/lib/systemd/system/agentd.service"
         grep -q '/usr/sbin/agentd serve' "$TEST_DIR/root/usr/lib/systemd/system/agentd.service"

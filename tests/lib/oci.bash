@@ -90,8 +90,10 @@ policed() {
 hook_add() {
         local name=$1
         shift
-        jq --slurpfile hook "$TESTS_TOP/configs/oci/agentd-hook.json" --arg agentd "$AGENTD" --arg socket "$AGENTD_SOCKET" '
-                ($hook[0].hook | .path = $agentd | .args += ["--socket", $socket] + $ARGS.positional) as $entry
+        jq --slurpfile hook "$TESTS_TOP/configs/oci/agentd-hook.json" --arg agentd "$AGENTD" --arg socket "$AGENTD_SOCKET" \
+                --argjson wait "$WAIT_SECONDS" '
+                ($hook[0].hook | .path = $agentd | .args += ["--socket", $socket, "--timeout", "\($wait)s"] + $ARGS.positional
+                        | .timeout = $wait + 20) as $entry
                 | reduce $hook[0].stages[] as $stage (.; .hooks[$stage] += [$entry])' --args -- "$@" \
                 < "$TEST_DIR/$name/config.json" > "$TEST_DIR/$name/config.hooked"
         mv "$TEST_DIR/$name/config.hooked" "$TEST_DIR/$name/config.json"
@@ -99,7 +101,7 @@ hook_add() {
 
 # runtime VERB...: on the host.
 runtime() {
-        in_ns router timeout 60 "$RUNC" --root "$TEST_DIR/runtime" "$@" 3>&- 4>&- </dev/null
+        in_ns router timeout $((WAIT_SECONDS * 6)) "$RUNC" --root "$TEST_DIR/runtime" "$@" 3>&- 4>&- </dev/null
 }
 
 # container_run NAME: to its end; its output on ours.
