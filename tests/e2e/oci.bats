@@ -349,6 +349,26 @@ hook_told() {
         done
         refute_arrived 203.0.113.9 udp 9017
         jq -e '.hooks | (.createRuntime | length) == 1 and (.poststop | length) == 1' "$TEST_DIR/wrapped/config.json"
+        # Which command lines get the hook: those that start something, and what could be one.
+        printf '#!/bin/sh\n' > "$TEST_DIR/fake"
+        chmod 0755 "$TEST_DIR/fake"
+        while read -r wanted line; do
+                echo '{}' > "$TEST_DIR/wrapped/config.json"
+                # shellcheck disable=SC2086
+                (cd "$TEST_DIR/wrapped" && AGENTD_RUNTIME="$TEST_DIR/fake" "$TESTS_TOP/configs/oci/agentd-runtime" $line)
+                assert_equal "$(jq 'has("hooks")' "$TEST_DIR/wrapped/config.json") $line" "$wanted $line"
+        done <<'LINES'
+true --root /run/x --log create --log-format json create --bundle . --pid-file p one
+true run one
+true --debug --systemd-cgroup restore one
+true --platform state create one
+true --platform=kvm run one
+false --root run state one
+false --debug exec one run
+false exec -t one create
+false kill one
+false --version
+LINES
         AGENTD="$AGENTD" AGENTD_RUNTIME="$RUNC" "$TESTS_TOP/configs/oci/agentd-runtime" --version
 }
 
