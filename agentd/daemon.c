@@ -428,6 +428,12 @@ static int daemon_open(struct daemon *daemon, struct config *config, struct moni
                                strerror(-r), r == -EADDRINUSE ? "; another agentd answers there" : "");
                 return r;
         }
+        r = daemon_audit_start(daemon);
+        if (r < 0) {
+                (void)snprintf(error->text, sizeof(error->text), "cannot open the audit log in '%s': %s",
+                               daemon->state_directory, strerror(-r));
+                return r;
+        }
         return daemon_metrics_start(daemon, config);
 }
 
@@ -443,6 +449,9 @@ static void daemon_close(struct daemon *daemon)
         control_server_free(daemon->control);
         agent_watch_free(daemon->watch);
         monitor_free(daemon->monitor);
+        if (daemon->bus)
+                event_bus_flush(daemon->bus);
+        daemon_audit_stop(daemon);
         event_bus_free(daemon->bus);
         free(daemon->socket_path);
         free(daemon->state_directory);

@@ -7,8 +7,10 @@
 #include "agentd/agent/watch.h"
 #include "agentd/control/server.h"
 #include "agentd/daemon_notify.h"
+#include "agentd/event/audit_log.h"
 #include "agentd/metrics/link.h"
 #include "agentd/monitor.h"
+#include "agentd/util/macro.h"
 
 /* An answer that waits: for an agent to appear, or for its first look-ups. */
 struct daemon_pending {
@@ -29,6 +31,10 @@ struct daemon {
         struct agent_watch *watch;
         struct control_server *control;
         struct metrics_link *metrics; /* NULL: off */
+        struct audit_log *audit;
+        struct event_subscriber *audit_subscriber;
+        int audit_error; /* -errno of the last entry; 0: it was written */
+        __u64 audit_lost;
         struct agent_watch_callbacks watch_callbacks;
         struct daemon_pending *pending;
         uv_timer_t pending_timer;
@@ -57,6 +63,15 @@ json_t *daemon_state_to_json(struct daemon *daemon);
 
 /* daemon_metrics.c: starts to serve what the configuration says. 0 or -errno (memory). */
 int daemon_metrics_start(struct daemon *daemon, const struct config *config);
+
+/* daemon_audit.c: opens the log in the state directory. 0 or -errno. */
+int daemon_audit_start(struct daemon *daemon);
+void daemon_audit_stop(struct daemon *daemon);
+/* An audit event: what the client of the request has done, with its process. agent may be NULL. */
+void daemon_audit(struct daemon *daemon, struct control_request *request, const struct monitor_agent *agent,
+                  const char *format, ...) PRINTF(4, 5);
+void daemon_audit_process(struct control_request *request, struct event *event); /* fills in the client's */
+void verb_audit(void *context, struct control_request *request, const json_t *arguments);
 
 /* verbs_agent.c */
 json_t *agent_to_json(struct daemon *daemon, struct monitor_agent *agent);

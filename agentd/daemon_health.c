@@ -65,6 +65,8 @@ json_t *daemon_problems(struct daemon *daemon)
         if (events.lost_sink)
                 problem_add(problems, "%llu events could not be written to '%s'", (unsigned long long)events.lost_sink,
                             daemon->events_target);
+        if (daemon->audit_error)
+                problem_add(problems, "the audit log cannot be written: %s", strerror(-daemon->audit_error));
         if (daemon->metrics && metrics_link_problem(daemon->metrics))
                 problem_add(problems, "%s", metrics_link_problem(daemon->metrics));
         return problems;

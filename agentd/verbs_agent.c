@@ -237,13 +237,6 @@ void verb_agents(void *context, struct control_request *request, const json_t *a
         control_reply(request, json_pack("{s:o}", "agents", all_agents(context, true)));
 }
 
-static void audit(struct daemon *daemon, struct control_request *request, const struct monitor_agent *agent,
-                  const char *what)
-{
-        monitor_event(daemon->monitor, EVENT_AUDIT, agent, REASON_NONE, "%s by uid %u, pid %d", what,
-                      (unsigned)control_uid(request), (int)control_pid(request));
-}
-
 /*
  * A container's start, asked for by its runtime. What is left of a former one with the same name or cgroup goes first:
  * a cgroup that was removed a moment ago may not have been seen to go. The cgroup may be an agent already (a glob of
@@ -341,7 +334,8 @@ void verb_attach(void *context, struct control_request *request, const json_t *a
                 monitor_container_told(agent, container);
         if (agent_watch_follow(daemon->watch, agent->name, agent->path, agent->cgroup_id) < 0)
                 (void)agent_watch_rescan(daemon->watch);
-        audit(daemon, request, agent, "attached");
+        daemon_audit(daemon, request, agent, "attached: cgroup %.80s, policy %.60s", agent->path,
+                     agent->policy ? agent->policy->policy->name : "");
         if (daemon_pending_add(daemon, request, agent->name, monitor_now() + 5 * NSEC_PER_SEC) < 0)
                 control_reply(request, agent_to_json(daemon, agent));
 }
@@ -363,7 +357,7 @@ static void container_stopped(struct daemon *daemon, struct control_request *req
                 control_error(request, 1, "processes of container '%s' are alive in '%s'", id, agent->path);
                 return;
         }
-        audit(daemon, request, agent, "container has stopped: detached");
+        daemon_audit(daemon, request, agent, "container has stopped: detached");
         agent_watch_unfollow(daemon->watch, agent->name);
         control_reply(request, json_pack("{s:s}", "name", agent->name));
         monitor_detach(daemon->monitor, agent);
@@ -387,7 +381,7 @@ void verb_detach(void *context, struct control_request *request, const json_t *a
                 control_error(request, 1, "no agent '%s'; see `agentctl agents`", name);
                 return;
         }
-        audit(daemon, request, agent, "detached");
+        daemon_audit(daemon, request, agent, "detached");
         agent_watch_unfollow(daemon->watch, agent->name);
         monitor_detach(daemon->monitor, agent);
         control_reply(request, json_pack("{s:s}", "name", name));
@@ -418,7 +412,7 @@ static void quarantine_set(struct daemon *daemon, struct control_request *reques
                         return;
                 }
         }
-        audit(daemon, request, agent, quarantine ? "quarantined" : "released");
+        daemon_audit(daemon, request, agent, "%s", quarantine ? "quarantined" : "released");
         control_reply(request, agent_to_json(daemon, agent));
 }
 

@@ -4,7 +4,6 @@
  * the client's process, and is on the disk before a crash could forget it.
  */
 #include <errno.h>
-#include <fcntl.h>
 #include <math.h>
 #include <string.h>
 
@@ -91,29 +90,13 @@ void verb_budget_show(void *context, struct control_request *request, const json
         control_reply(request, list);
 }
 
-/* Of the process that asked: what its event shows. */
-static void comm_read(pid_t pid, char comm[COMM_MAX])
-{
-        char path[64];
-        _cleanup_close_ int fd = -1;
-        ssize_t length;
-
-        (void)snprintf(path, sizeof(path), "/proc/%d/comm", (int)pid);
-        fd = open(path, O_RDONLY | O_CLOEXEC);
-        length = fd < 0 ? 0 : read(fd, comm, COMM_MAX - 1);
-        comm[MAX(length, 0)] = '\0';
-        comm[strcspn(comm, "\n")] = '\0';
-}
-
 static void audit(struct daemon *daemon, struct control_request *request, const struct monitor_agent *agent,
                   const struct monitor_budget *budget, const char *what, __u64 before, __u64 after)
 {
         struct event event = {.type = EVENT_AUDIT, .ip_protocol = 255, .before = before, .after = after};
 
         monitor_event_fill(daemon->monitor, agent, &event);
-        event.pid = event.tid = (__u32)control_pid(request);
-        event.uid = control_uid(request);
-        comm_read(control_pid(request), event.comm);
+        daemon_audit_process(request, &event);
         (void)snprintf(event.scope, sizeof(event.scope), "%s", budget->scope);
         if (budget->rule_id)
                 (void)snprintf(event.rule, sizeof(event.rule), "%s", budget->rule_id);

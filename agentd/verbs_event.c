@@ -31,6 +31,7 @@ const struct control_verb daemon_verbs[] = {
         {"budget-grant", verb_budget_grant},
         {"budget-reset", verb_budget_reset},
         {"events", verb_events},
+        {"audit", verb_audit},
         {"reload", verb_reload},
         {"dns", verb_dns},
         {"doctor", verb_doctor},

@@ -22,8 +22,7 @@ void verb_reload(void *context, struct control_request *request, const json_t *a
         struct monitor_error error = {};
         json_t *errors = NULL, *result = NULL;
 
-        monitor_event(daemon->monitor, EVENT_AUDIT, NULL, REASON_NONE, "reload by uid %u, pid %d",
-                      (unsigned)control_uid(request), (int)control_pid(request));
+        daemon_audit(daemon, request, NULL, "reload");
         (void)event_bus_reopen(daemon->bus);
         if (daemon_reload(daemon, &error, &errors, &result) == 0)
                 control_reply(request, result);

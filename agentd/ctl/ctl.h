@@ -78,6 +78,8 @@ int ctl_policy_list(const struct ctl_arguments *arguments);
 int ctl_policy_show(const struct ctl_arguments *arguments);
 int ctl_policy_validate(const struct ctl_arguments *arguments);
 int ctl_policy_diff(const struct ctl_arguments *arguments);
+int ctl_audit(const struct ctl_arguments *arguments);
+int ctl_audit_verify(const struct ctl_arguments *arguments);
 int ctl_graph(const struct ctl_arguments *arguments);
 int ctl_top(const struct ctl_arguments *arguments);
 int ctl_policy_test(const struct ctl_arguments *arguments);

@@ -35,6 +35,7 @@ int agentctl_main(int argc, char **argv);
 #include "agentd/ctl/top_frame.c"
 #include "agentd/ctl/top_model.c"
 #include "agentd/ctl/verbs_agent.c"
+#include "agentd/ctl/verbs_audit.c"
 #include "agentd/ctl/verbs_budget.c"
 #include "agentd/ctl/verbs_daemon.c"
 #include "agentd/ctl/verbs_event.c"

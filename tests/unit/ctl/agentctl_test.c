@@ -37,7 +37,8 @@ static void wrong_usage_ends_with_two_and_one_line(void **state)
                 {"explain --policy p 192.0.2.1",
                  "'explain --policy' judges a file: agentctl explain --policy P --config "
                  "FILE DEST[:PORT][/PROTO]"},
-                {"audit --since 1d", "'audit' is not in this build yet"},
+                {"audit --since yesterday", "'yesterday' is no duration; such as '10m', '1h', '2d'"},
+                {"audit verify now", "unexpected argument 'now': agentctl audit verify"},
                 {"top --interval 1ms", "'1ms' is no interval from 100ms to 1h; such as '1s', '500ms'"},
                 {"budget", "'budget' needs a second word; 'agentctl --help' lists them"},
                 {"budget show a b", "unexpected argument 'b': agentctl budget show [AGENT]"},
